@@ -1,0 +1,1 @@
+//! Control groups: limits, device rules, freezing, killing, statistics. `/linux/cgroupsPath`, `/linux/resources`.

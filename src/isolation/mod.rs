@@ -1,0 +1,3 @@
+//! What restricts: capabilities, seccomp, labels, no_new_privs.
+
+pub mod seccomp;
