@@ -1,0 +1,58 @@
+//! Where `exec` puts a new process: the container's own directory of the cgroup2 tree, or one below it.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::Cgroup;
+use crate::error::{Call, Context, Error, Result};
+use crate::sys::procfs::Procfs;
+
+const PLACE: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+
+impl Cgroup {
+    /// True if the container has no cgroup of its own.
+    pub fn is_nothing(&self) -> bool {
+        self.v2.is_none() && self.v1.is_empty()
+    }
+
+    /// Whether processes may be in the directory itself: on v2 it gives its controllers to nobody below it.
+    pub fn takes_processes(&self) -> Result<bool> {
+        match &self.v2 {
+            Some((_, dir)) => {
+                Ok(dir.read_if_there("cgroup.subtree_control")?.is_none_or(|text| text.trim().is_empty()))
+            }
+            None => Ok(true),
+        }
+    }
+
+    /// Opens a directory below the container's, which may not lead out of it.
+    pub fn below(&self, path: &Path) -> Result<OwnedFd> {
+        let plain = path
+            .components()
+            .all(|c| matches!(c, Component::Normal(_) | Component::RootDir | Component::CurDir));
+        let Some((place, _)) = self.v2.as_ref().filter(|_| plain) else {
+            return Err(Error::new(format!("cgroup {} does not lie below the container's", path.display())));
+        };
+        let dir = place.dir().join(path.strip_prefix("/").unwrap_or(path));
+        open(&dir, PLACE, Mode::empty()).call("open(2)").at(format!("open {}", dir.display()))
+    }
+
+    /// Opens the directory in which a process of the container is now.
+    pub fn of_process(&self, proc: &Procfs, pid: i32) -> Result<OwnedFd> {
+        let file = CString::new(format!("{pid}/cgroup")).unwrap_or_default();
+        let text = proc.read(&file).call("read(2)").at(format!("read /proc/{pid}/cgroup"))?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+        let Some((place, _)) = &self.v2 else { return Err(Error::call("open(2)", Errno::ENOENT)) };
+        let dir = place.mount.join(path.trim_start_matches('/'));
+        if !dir.starts_with(place.dir()) {
+            return Err(Error::new(format!("the container's process has left its cgroup for {path}")));
+        }
+        open(&dir, PLACE, Mode::empty()).call("open(2)").at(format!("open {}", dir.display()))
+    }
+}

@@ -1,0 +1,469 @@
+//! A container on disk: its directory, its lock, its journal, its state.
+//!
+//! ```text
+//! /run/myrt/<id>/        0700, held by flock(2) while a command changes the container
+//!     journal            a line for each thing before or as it is made: how to clean up, from the id alone
+//!     state.json         what the container is; written to a new file, synced, renamed
+//!     config.json        as it was at creation, for exec and the poststop hooks
+//!     seccomp            the compiled filter, for exec
+//!     start              the socket on which a created container waits; it lives as long as it waits
+//! ```
+//!
+//! The status is never stored alone: it follows from what lives. A process is known by its pid *and* start
+//! time *and* boot, so a reused pid is never taken for the container.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::check_id;
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Call, Context, Error, Result};
+use crate::sys::process::{pidfd_open, pidfd_signal};
+use crate::sys::procfs::Procfs;
+use crate::sys::socket;
+
+/// The name of the socket of a waiting container.
+pub const START: &str = "start";
+
+/// A process that cannot be taken for another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number on the host.
+    pub pid: i32,
+    /// When it started, in clock ticks after the boot (proc_pid_stat(5), field 22).
+    pub start: u64,
+    /// The boot it belongs to.
+    pub boot: String,
+}
+
+impl Process {
+    /// Describes a process that cannot end meanwhile: a child of ours.
+    pub fn describe(proc: &Procfs, pid: Pid) -> Result<Process> {
+        let (_, start) =
+            stat(proc, pid.as_raw()).call("proc_pid_stat(5)").at(format!("look at process {pid}"))?;
+        Ok(Process { pid: pid.as_raw(), start, boot: boot(proc)? })
+    }
+
+    /// A descriptor of the process if it still is the one that was recorded and has not exited.
+    pub fn open(&self, proc: &Procfs) -> Result<Option<OwnedFd>> {
+        let pidfd = match pidfd_open(Pid::from_raw(self.pid)) {
+            Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
+            other => other.call("pidfd_open(2)")?,
+        };
+        // The descriptor first: what is read now belongs to it, or the process is gone.
+        let alive = match stat(proc, self.pid) {
+            Ok((state, start)) => {
+                start == self.start && !matches!(state, 'Z' | 'X') && boot(proc)? == self.boot
+            }
+            Err(_) => false,
+        };
+        Ok(alive.then_some(pidfd))
+    }
+}
+
+/// State and start time of a process: proc_pid_stat(5), fields 3 and 22.
+fn stat(proc: &Procfs, pid: i32) -> nix::Result<(char, u64)> {
+    let path = crate::sys::cstring(format!("{pid}/stat")).map_err(|_| Errno::EINVAL)?;
+    parse_stat(&proc.read(&path)?).ok_or(Errno::EINVAL)
+}
+
+/// The name in the second field may hold anything, `)` and spaces too: count from its last `)`.
+fn parse_stat(text: &str) -> Option<(char, u64)> {
+    let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
+    Some((fields.next()?.chars().next()?, fields.nth(18)?.parse().ok()?))
+}
+
+fn boot(proc: &Procfs) -> Result<String> {
+    let id = proc.read(c"sys/kernel/random/boot_id").call("read(2)").at("read the boot id")?;
+    Ok(id.trim().to_string())
+}
+
+/// What `myrt state` reports as status (runtime.md, "State").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// `create` is at work.
+    Creating,
+    /// Everything but the program is there.
+    Created,
+    /// The program runs.
+    Running,
+    /// The program is frozen.
+    Paused,
+    /// The program has ended.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+/// `state.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// The version of this file's shape.
+    pub version: u32,
+    /// The version of the spec that the bundle names.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// True until the container was created.
+    pub creating: bool,
+    /// The container's first process.
+    pub process: Option<Process>,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// The root filesystem on the host.
+    pub rootfs: PathBuf,
+    /// When it was created, RFC 3339.
+    pub created: String,
+    /// Who created it, as a user name or number.
+    pub owner: String,
+    /// `/annotations`.
+    pub annotations: HashMap<String, String>,
+    /// The cgroup and the driver that made it.
+    pub cgroup: cgroup::Record,
+    /// The namespaces (`CLONE_NEW*`) that the container does not share with the host.
+    pub namespaces: i32,
+    /// True if the container has a pid namespace of its own: its first process takes the others along.
+    pub own_pid_namespace: bool,
+    /// True if the root was changed by chroot(2): `exec` must do so too.
+    pub chroot: bool,
+    /// True if the caller's session keyring was to be kept.
+    pub keep_keyring: bool,
+}
+
+/// A line of the journal.
+#[derive(Debug, Serialize, Deserialize)]
+enum Made {
+    Cgroup(cgroup::Record),
+    Process(Process),
+}
+
+/// A container's directory, held by this command alone.
+#[derive(Debug)]
+pub struct Container {
+    path: PathBuf,
+    lock: Flock<File>,
+    /// What the container is.
+    pub state: State,
+}
+
+/// How long a command waits for another one on the same container.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Container {
+    /// Makes the directory of a new container, and with it the claim to the id.
+    ///
+    /// Of many that claim one id exactly one succeeds: mkdir(2) decides.
+    pub fn claim(root: &Path, state: State) -> Result<Container> {
+        check_id(&state.id)?;
+        let path = root.join(&state.id);
+        let make = |path: &Path, parents| DirBuilder::new().mode(0o700).recursive(parents).create(path);
+        let made = make(&path, false).or_else(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => make(root, true).and_then(|()| make(&path, false)),
+            _ => Err(e),
+        });
+        if let Err(e) = made {
+            if e.kind() == std::io::ErrorKind::AlreadyExists {
+                let hint = "`myrt delete` removes a stopped container, `myrt delete --force` any";
+                return Err(Error::new("container with given ID already exists").hint(hint));
+            }
+            return Err(e).call("mkdir(2)").at(format!("claim {}", path.display()));
+        }
+        let lock = lock(&path, Instant::now())?
+            .ok_or_else(|| Error::new("another command deleted the new container"))?;
+        let container = Container { path, lock, state };
+        container.write_state()?;
+        Ok(container)
+    }
+
+    /// Opens a container and keeps other commands away from it.
+    pub fn open(root: &Path, id: &str) -> Result<Container> {
+        check_id(id)?;
+        let path = root.join(id);
+        let lock = lock(&path, Instant::now() + PATIENCE)?.ok_or_else(does_not_exist)?;
+        let state = read_state(&path)?;
+        Ok(Container { path, lock, state })
+    }
+
+    /// A name in the container's directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &File {
+        &self.lock
+    }
+
+    /// Writes `state.json` so that it is either the old or the new one, whatever happens.
+    pub fn write_state(&self) -> Result<()> {
+        let text = serde_json::to_vec(&self.state).map_err(|e| Error::new(format!("write state: {e}")))?;
+        self.write("state.json", &text)
+    }
+
+    /// Writes a file of the container: a new file, synced, renamed; then the directory is synced.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        write_atomically(&self.path, name, content, 0o600)
+            .at(format!("write {}", self.file(name).display()))?;
+        self.lock.sync_all().call("fsync(2)").at(format!("sync {}", self.path.display()))
+    }
+
+    /// Records the cgroup before it is made.
+    pub fn note_cgroup(&self, record: &cgroup::Record) -> Result<()> {
+        self.note(&Made::Cgroup(record.clone()))
+    }
+
+    /// Records the process before it does anything.
+    pub fn note_process(&self, process: &Process) -> Result<()> {
+        self.note(&Made::Process(process.clone()))
+    }
+
+    fn note(&self, made: &Made) -> Result<()> {
+        let mut line = serde_json::to_vec(made).map_err(|e| Error::new(format!("write journal: {e}")))?;
+        line.push(b'\n');
+        let options = OpenOptions::new().append(true).create(true).mode(0o600).open(self.file("journal"));
+        let mut file = options.call("open(2)").at("open the journal")?;
+        file.write_all(&line).call("write(2)").at("write the journal")?;
+        file.sync_data().call("fdatasync(2)").at("write the journal")
+    }
+
+    /// What the container is doing.
+    pub fn status(&self, proc: &Procfs) -> Result<Status> {
+        status(&self.path, &self.state, proc)
+    }
+
+    /// Takes back everything that the journal names, newest first, then the directory.
+    ///
+    /// Works without a readable state. Nothing is forgotten before it is gone: if a step fails the
+    /// directory stays, so that the next `delete --force` finds it.
+    pub fn destroy(self, proc: &Procfs) -> Result<()> {
+        destroy(&self.path, proc)
+    }
+}
+
+/// Removes a container whose state may be damaged or missing, whatever it is doing.
+///
+/// Returns false if there is none. A `create` at work is made to fail first: its process is killed.
+pub fn destroy_by_id(root: &Path, id: &str, proc: &Procfs) -> Result<bool> {
+    check_id(id)?;
+    let path = root.join(id);
+    if let Some(_held) = lock(&path, Instant::now())? {
+        return destroy(&path, proc).map(|()| true);
+    }
+    if !path.exists() {
+        return Ok(false);
+    }
+    kill_processes(&path, proc)?;
+    match lock(&path, Instant::now() + PATIENCE)? {
+        Some(_held) => destroy(&path, proc).map(|()| true),
+        None if path.exists() => Err(Error::new("another command holds the container")),
+        None => Ok(true),
+    }
+}
+
+fn does_not_exist() -> Error {
+    Error::new("container does not exist").hint("`myrt list` shows the containers; is --root the same?")
+}
+
+/// Locks a container's directory; `None` if there is none, or another command holds it until `deadline`.
+fn lock(path: &Path, deadline: Instant) -> Result<Option<Flock<File>>> {
+    let mut dir = match File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.call("open(2)").at(format!("open {}", path.display()))?,
+    };
+    loop {
+        match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+            // Whoever held it before may have deleted it.
+            Ok(held) => return Ok(path.exists().then_some(held)),
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                dir = back;
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => {
+                return Err(Error::call("flock(2)", errno).at(format!("lock {}", path.display())));
+            }
+        }
+    }
+}
+
+fn read_state(path: &Path) -> Result<State> {
+    let file = path.join("state.json");
+    let hint = "`myrt delete --force` removes the container all the same";
+    let step = || format!("read {}", file.display());
+    let bytes = fs::read(&file).call("open(2)").map_err(|e| e.at(step()).hint(hint))?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::new(e.to_string()).at(step()).hint(hint))
+}
+
+/// Reads a container without holding it, for `state` and `list`.
+pub fn look(root: &Path, id: &str, proc: &Procfs) -> Result<(State, Status)> {
+    check_id(id)?;
+    let path = root.join(id);
+    if !path.is_dir() {
+        return Err(does_not_exist());
+    }
+    let state = read_state(&path)?;
+    let status = status(&path, &state, proc)?;
+    Ok((state, status))
+}
+
+/// The ids of all containers, sorted.
+pub fn ids(root: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.call("open(2)").at(format!("list {}", root.display()))?,
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let entry = entry.call("getdents(2)")?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            ids.extend(entry.file_name().into_string().ok().filter(|id| check_id(id).is_ok()));
+        }
+    }
+    ids.sort();
+    Ok(ids)
+}
+
+fn status(path: &Path, state: &State, proc: &Procfs) -> Result<Status> {
+    if state.creating {
+        // Whoever creates holds the lock; if nobody does, `create` was killed.
+        let dir = File::open(path).call("open(2)")?;
+        return Ok(match Flock::lock(dir, FlockArg::LockSharedNonblock) {
+            Ok(_) => Status::Stopped,
+            Err(_) => Status::Creating,
+        });
+    }
+    let alive = match &state.process {
+        Some(process) => process.open(proc)?.is_some(),
+        None => false,
+    };
+    if !alive {
+        return Ok(Status::Stopped);
+    }
+    let dir = File::open(path).call("open(2)")?;
+    if socket::connect_in(dir.as_fd(), START)?.is_ok() {
+        return Ok(Status::Created);
+    }
+    let frozen = match Cgroup::open(&state.cgroup)? {
+        Some(cgroup) => cgroup.is_frozen()?,
+        None => false,
+    };
+    Ok(if frozen { Status::Paused } else { Status::Running })
+}
+
+fn journal(path: &Path) -> Vec<Made> {
+    let text = fs::read_to_string(path.join("journal")).unwrap_or_default();
+    // The last line may be cut off by a crash; what it was to record was then not made.
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn kill_processes(path: &Path, proc: &Procfs) -> Result<()> {
+    for made in journal(path) {
+        if let Made::Process(process) = made
+            && let Some(pidfd) = process.open(proc)?
+        {
+            match pidfd_signal(pidfd.as_fd(), libc::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => return Err(Error::call("pidfd_send_signal(2)", errno)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn destroy(path: &Path, proc: &Procfs) -> Result<()> {
+    let mut pidfds = Vec::new();
+    for made in journal(path).iter().rev() {
+        match made {
+            Made::Process(process) => pidfds.extend(process.open(proc)?),
+            Made::Cgroup(record) => {
+                if let Some(cgroup) = Cgroup::open(record)? {
+                    cgroup.kill()?;
+                    wait_ended(&pidfds)?;
+                    cgroup.remove()?;
+                }
+            }
+        }
+    }
+    wait_ended(&pidfds)?;
+    fs::remove_dir_all(path).call("unlink(2)").at(format!("remove {}", path.display()))
+}
+
+/// Kills the processes and waits until they have exited (a child of ours also has to be reaped).
+fn wait_ended(pidfds: &[OwnedFd]) -> Result<()> {
+    for pidfd in pidfds {
+        match pidfd_signal(pidfd.as_fd(), libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(Error::call("pidfd_send_signal(2)", errno)),
+        }
+        if !exited(pidfd, Duration::from_secs(10))? {
+            return Err(Error::new("the container's process does not end after SIGKILL"));
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the process behind a pidfd has exited; false if it has not within the time.
+pub fn exited(pidfd: &OwnedFd, within: Duration) -> Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
+    loop {
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => continue,
+            other => return Ok(other.call("poll(2)")? > 0),
+        }
+    }
+}
+
+/// Writes a file so that it has either its old or its new content.
+pub fn write_atomically(dir: &Path, name: &str, content: &[u8], mode: u32) -> Result<()> {
+    let new = dir.join(format!(".{name}.new"));
+    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new);
+    let mut file = options.call("open(2)")?;
+    file.write_all(content).call("write(2)")?;
+    file.sync_all().call("fsync(2)")?;
+    fs::rename(&new, dir.join(name)).call("rename(2)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_cannot_forge_its_state() {
+        let text = "42 (a) Z 1 (b)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
+        assert_eq!(parse_stat(text), Some(('S', 777)));
+        assert_eq!(parse_stat(""), None);
+        assert_eq!(parse_stat("1 (x"), None);
+    }
+
+    #[test]
+    fn this_process_is_recognised_and_another_start_time_is_not() {
+        let proc = Procfs::open().unwrap();
+        let mut me = Process::describe(&proc, Pid::this()).unwrap();
+        assert!(me.open(&proc).unwrap().is_some());
+        me.start += 1;
+        assert!(me.open(&proc).unwrap().is_none());
+    }
+}

@@ -1,0 +1,567 @@
+//! The plan: every room asked for its steps, in order. What is refused is refused here.
+//!
+//! The order of the steps is the order of the pushes in [`Plan::create`] and [`Plan::exec`]; read them from
+//! top to bottom. Three laws are not visible there: masks come after mounts, the bounding set is dropped
+//! before the user id, and the filter comes last with no_new_privs but before the last capability without.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Linux, Process, Spec};
+
+use crate::bundle::Bundle;
+use crate::cgroup::{self, CgroupPlan};
+use crate::child::{Enter, RunHooks, TellHooks};
+use crate::container::State;
+use crate::error::{Context, Error, Result};
+use crate::hooks::{self, Kind};
+use crate::isolation::capabilities::Capabilities;
+use crate::isolation::confine::{InstallFilter, NoNewPrivs};
+use crate::isolation::seccomp::{self, Filter};
+use crate::isolation::{apparmor, selinux};
+use crate::namespaces::{self, Joined, Namespaces};
+use crate::process::command::{Command, EnterCwd, Execute, FindProgram, Prepare};
+use crate::process::limits::Limit;
+use crate::process::session::{self, SetPersonality};
+use crate::process::terminal::OpenTerminal;
+use crate::process::user::Ids;
+use crate::rootfs::cgroups::MountCgroups;
+use crate::rootfs::hide::{Mask, Readonly, ReadonlyRoot};
+use crate::rootfs::mounts::{MountStep, What};
+use crate::rootfs::options::Options;
+use crate::rootfs::pivot::{Chroot, MakeCwd, Pivot};
+use crate::rootfs::{self, Attach, Isolate, Propagation, Source, Use, devices};
+use crate::step::{Slot, Step, Steps};
+use crate::sys::path::ContainerPath;
+use crate::sys::socket;
+
+/// What the command line asks of `create`, `run` and `plan`.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The container's id.
+    pub id: String,
+    /// Where the containers' directories are.
+    pub root: PathBuf,
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// Another file than `config.json`.
+    pub config: Option<PathBuf>,
+    /// Where the terminal's master goes.
+    pub console_socket: Option<PathBuf>,
+    /// Where the pid is written.
+    pub pid_file: Option<PathBuf>,
+    /// Where the pidfd goes.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Use chroot(2) instead of pivot_root(2).
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// How many descriptors after 2 the program gets.
+    pub preserve_fds: u32,
+    /// Let systemd make the cgroup.
+    pub systemd_cgroup: bool,
+}
+
+/// What the command line asks of `exec`.
+#[derive(Debug, Clone, Default)]
+pub struct ExecRequest {
+    /// The container's id.
+    pub id: String,
+    /// Where the containers' directories are.
+    pub root: PathBuf,
+    /// Where the terminal's master goes.
+    pub console_socket: Option<PathBuf>,
+    /// Where the pid is written.
+    pub pid_file: Option<PathBuf>,
+    /// Where the pidfd goes.
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many descriptors after 2 the program gets.
+    pub preserve_fds: u32,
+    /// Capabilities beyond those of the configuration.
+    pub more_capabilities: Vec<String>,
+    /// Run in a paused container all the same: it waits until the container is resumed.
+    pub ignore_paused: bool,
+    /// A cgroup below the container's.
+    pub sub_cgroup: Option<PathBuf>,
+}
+
+/// Something of the host that the parent opens and the child inherits.
+#[derive(Debug)]
+pub enum Wanted {
+    /// A namespace to join.
+    Namespace(Joined),
+    /// A detached clone of a tree (recursive or not) that the child could not reach.
+    Tree(PathBuf, bool),
+    /// The engine's console socket.
+    Console(PathBuf),
+}
+
+impl Wanted {
+    fn open(&self) -> Result<OwnedFd> {
+        match self {
+            Wanted::Namespace(joined) => joined.open(),
+            Wanted::Tree(path, recursive) => rootfs::clone_host(path, *recursive),
+            Wanted::Console(path) => socket::connect_stream(path).at("open the console socket"),
+        }
+    }
+}
+
+/// Everything that will be done, in order.
+#[derive(Debug)]
+pub struct Plan {
+    /// The container's id.
+    pub id: String,
+    /// The cgroup; `exec` uses the one that is there.
+    pub cgroup: Option<CgroupPlan>,
+    /// New and joined namespaces.
+    pub namespaces: Namespaces,
+    /// What the parent opens for the child; a [`Slot`] is a place in it.
+    pub wanted: Vec<Wanted>,
+    /// Limits whose hard value the parent raises, because the child could not.
+    pub raise: Vec<Limit>,
+    /// Written by the parent, who may lower it.
+    pub oom_score_adj: Option<i32>,
+    /// The filter, kept with the state for `exec`.
+    pub filter: Option<Filter>,
+    /// The child's steps up to `Ready`.
+    pub setup: Steps,
+    /// The child's steps after start.
+    pub program: Steps,
+    /// How many descriptors after 2 the program gets.
+    pub preserve_fds: u32,
+    /// True if the root is changed by chroot(2).
+    pub chroot: bool,
+    /// The root filesystem on the host.
+    pub rootfs: PathBuf,
+}
+
+impl Plan {
+    fn empty(id: &str, preserve_fds: u32) -> Plan {
+        Plan {
+            id: id.to_string(),
+            cgroup: None,
+            namespaces: Namespaces::default(),
+            wanted: Vec::new(),
+            raise: Vec::new(),
+            oom_score_adj: None,
+            filter: None,
+            setup: Steps::default(),
+            program: Steps::default(),
+            preserve_fds,
+            chroot: false,
+            rootfs: PathBuf::new(),
+        }
+    }
+
+    /// What `create` and `run` do.
+    pub fn create(bundle: &Bundle, ask: &Request) -> Result<Plan> {
+        let spec = &bundle.spec;
+        let linux = spec.linux().as_ref();
+        refuse_what_is_missing(spec)?;
+        hooks::check(spec.hooks())?;
+
+        let mut plan = Plan::empty(&ask.id, ask.preserve_fds);
+        plan.namespaces = Namespaces::new(spec)?;
+        let rootless = plan.namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root();
+        let cgroups = cgroup::Ask { systemd: ask.systemd_cgroup, rootless };
+        let cgroup = CgroupPlan::new(spec, &ask.id, &cgroups)?;
+        plan.namespaces.late_cgroup =
+            plan.namespaces.has_new(libc::CLONE_NEWCGROUP) && !cgroup.record().v1.is_empty();
+        plan.cgroup = Some(cgroup);
+
+        let process = spec.process().as_ref();
+        // Labels of the keyring and the program, before the keyring is made and while /proc is ours.
+        if let Some(process) = process {
+            selinux::plan(process.selinux_label(), &mut plan.setup)?;
+            apparmor::plan(process.apparmor_profile(), &mut plan.setup)?;
+        }
+        session::plan(&ask.id, !ask.no_new_keyring, &mut plan.setup)?;
+        plan.join_namespaces();
+        namespaces::uts::plan(spec, &plan.namespaces, &mut plan.setup)?;
+        namespaces::net::plan(&plan.namespaces, &mut plan.setup);
+        namespaces::sysctl::plan(spec, &plan.namespaces, &mut plan.setup)?;
+        plan.root(bundle, ask)?;
+        if let Some(process) = process {
+            plan.terminal(process, ask.console_socket.as_deref(), true)?;
+        }
+        plan.hooks_before_pivot(spec, bundle, ask)?;
+        plan.change_root(spec)?;
+
+        if let Some(personality) = linux.and_then(|linux| linux.personality().as_ref()) {
+            plan.setup.push(SetPersonality::new(personality)?);
+        }
+        plan.filter = filter(spec)?;
+        let start_hooks = RunHooks::new(spec, Kind::StartContainer, &bundle.path, &ask.id);
+        match process {
+            Some(process) => {
+                let capabilities = Capabilities::new(process.capabilities())?;
+                plan.process(process, capabilities, start_hooks)?;
+            }
+            None => plan.program.push(crate::child::NoProgram),
+        }
+        Ok(plan)
+    }
+
+    /// What `exec` does: the same rooms, in the namespaces of a container that is there.
+    pub fn exec(state: &State, process: &Process, filter: Option<Filter>, ask: &ExecRequest) -> Result<Plan> {
+        let mut plan = Plan::empty(&ask.id, ask.preserve_fds);
+        selinux::plan(process.selinux_label(), &mut plan.setup)?;
+        apparmor::plan(process.apparmor_profile(), &mut plan.setup)?;
+        session::plan(&ask.id, !state.keep_keyring, &mut plan.setup)?;
+        let namespaces = state.namespaces & !entered_by_parent(state.namespaces);
+        plan.setup.push(Enter { namespaces, chroot: state.chroot });
+        if state.namespaces & libc::CLONE_NEWUSER != 0 {
+            plan.setup.push(namespaces::user::BecomeRoot);
+        }
+        plan.terminal(process, ask.console_socket.as_deref(), false)?;
+        plan.filter = filter;
+        let mut capabilities = Capabilities::new(process.capabilities())?;
+        for name in &ask.more_capabilities {
+            capabilities.add(name)?;
+        }
+        plan.namespaces.new = state.namespaces & libc::CLONE_NEWUSER;
+        plan.process(process, capabilities, None)?;
+        plan.namespaces.new = 0;
+        Ok(plan)
+    }
+
+    /// Opens what the child inherits, in the order of the slots.
+    pub fn open(&self) -> Result<Vec<Option<OwnedFd>>> {
+        self.wanted.iter().map(|wanted| wanted.open().map(Some)).collect()
+    }
+
+    fn want(&mut self, wanted: Wanted) -> Slot {
+        self.wanted.push(wanted);
+        Slot(self.wanted.len() - 1)
+    }
+
+    fn join_namespaces(&mut self) {
+        let wanted = &mut self.wanted;
+        let slot = |joined: &Joined| {
+            wanted.push(Wanted::Namespace(joined.clone()));
+            Slot(wanted.len() - 1)
+        };
+        self.namespaces.plan(slot, &mut self.setup);
+    }
+
+    /// The root and everything in it.
+    fn root(&mut self, bundle: &Bundle, ask: &Request) -> Result<()> {
+        let spec = &bundle.spec;
+        let Some(root) = spec.root() else {
+            return Err(Error::new("root is missing")
+                .hint("a Linux container needs /root/path")
+                .from_config("/root"));
+        };
+        let path = bundle.host_path(root.path());
+        self.rootfs = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let own_mounts = self.namespaces.has_new(libc::CLONE_NEWNS);
+        self.chroot = ask.no_pivot || !own_mounts;
+        let linux = spec.linux().as_ref();
+        let propagation = Propagation::new(linux.and_then(|linux| linux.rootfs_propagation().as_deref()))?;
+        if own_mounts {
+            self.setup.push(Isolate(propagation));
+            let source = self.source(self.rootfs.clone(), true);
+            self.setup.push(Attach { source });
+        } else {
+            refuse_without_mounts(spec)?;
+            self.setup.push(Use { path: self.rootfs.clone() });
+        }
+        self.mounts(bundle, linux)?;
+        // A /dev that is bound from elsewhere brings its own devices.
+        let dev_is_bound = spec.mounts().iter().flatten().any(|mount| {
+            mount.destination() == Path::new("/dev")
+                && (mount.typ().as_deref() == Some("bind")
+                    || mount.options().iter().flatten().any(|word| word == "bind" || word == "rbind"))
+        });
+        if own_mounts && !dev_is_bound {
+            let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+            let bind = self.namespaces.has(libc::CLONE_NEWUSER);
+            devices::plan(devices, bind, &mut self.setup)?;
+        }
+        let mount_label = self.mount_label(linux);
+        for (index, path) in
+            linux.and_then(|l| l.masked_paths().as_deref()).unwrap_or_default().iter().enumerate()
+        {
+            self.setup.push(Mask { path: ContainerPath::new(path)?, index, label: mount_label.clone() });
+        }
+        for (index, path) in
+            linux.and_then(|l| l.readonly_paths().as_deref()).unwrap_or_default().iter().enumerate()
+        {
+            self.setup.push(Readonly { path: ContainerPath::new(path)?, index });
+        }
+        if let Some(process) = spec.process() {
+            self.setup.push(MakeCwd(ContainerPath::new(process.cwd()).from_config("/process/cwd")?));
+        }
+        Ok(())
+    }
+
+    fn mount_label(&self, linux: Option<&Linux>) -> Option<String> {
+        linux.and_then(|linux| selinux::mount_label(linux.mount_label()))
+    }
+
+    fn mounts(&mut self, bundle: &Bundle, linux: Option<&Linux>) -> Result<()> {
+        let label = self.mount_label(linux);
+        let hierarchies =
+            self.cgroup.as_ref().map(|cgroup| cgroup.record().mount_points()).unwrap_or_default();
+        for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
+            let at = format!("/mounts/{index}");
+            let words = mount.options().as_deref().unwrap_or_default();
+            if matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
+                self.setup.push(MountCgroups {
+                    hierarchies: hierarchies.clone(),
+                    own_namespace: self.namespaces.has(libc::CLONE_NEWCGROUP),
+                    target: ContainerPath::new(mount.destination()).from_config(&at)?,
+                    options: Options::new(words).from_config(&at)?,
+                    words: words.join(","),
+                    index,
+                });
+                continue;
+            }
+            let bind = |path: &Path, recursive| Ok(self.source(bundle.host_path(path), recursive));
+            let mut step = MountStep::new(mount, index, bind).from_config(&at)?;
+            if let What::New { kind, .. } = &step.what
+                && !matches!(kind.to_bytes(), b"proc" | b"sysfs" | b"mqueue")
+            {
+                step.label = label.clone();
+            }
+            self.setup.push(step);
+        }
+        Ok(())
+    }
+
+    /// A place of the host: in a user namespace a privileged parent opens it, because the child may not reach it.
+    fn source(&mut self, path: PathBuf, recursive: bool) -> Source {
+        if self.namespaces.has(libc::CLONE_NEWUSER) && nix::unistd::geteuid().is_root() {
+            let slot = self.want(Wanted::Tree(path.clone(), recursive));
+            Source::Opened(path, slot)
+        } else {
+            Source::Host(path)
+        }
+    }
+
+    fn terminal(&mut self, process: &Process, console_socket: Option<&Path>, console: bool) -> Result<()> {
+        match (process.terminal().unwrap_or(false), console_socket) {
+            (true, socket) => {
+                let size = process.console_size().map(|size| (size.height() as u16, size.width() as u16));
+                let size = size.filter(|size| *size != (0, 0));
+                let console_socket = socket.map(|path| self.want(Wanted::Console(path.to_path_buf())));
+                self.setup.push(OpenTerminal { size, console_socket, console });
+                Ok(())
+            }
+            (false, Some(_)) => Err(Error::new("a console socket without a terminal")
+                .hint("set /process/terminal to true, or leave --console-socket out")),
+            (false, None) => Ok(()),
+        }
+    }
+
+    fn hooks_before_pivot(&mut self, spec: &Spec, bundle: &Bundle, ask: &Request) -> Result<()> {
+        let on_host = [Kind::Prestart, Kind::CreateRuntime].map(|kind| hooks::of(spec.hooks(), kind).len());
+        if on_host != [0, 0] {
+            self.setup.push(TellHooks { count: on_host.iter().sum() });
+        }
+        if let Some(step) = RunHooks::new(spec, Kind::CreateContainer, &bundle.path, &ask.id) {
+            self.setup.push(step);
+        }
+        Ok(())
+    }
+
+    fn change_root(&mut self, spec: &Spec) -> Result<()> {
+        let readonly = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
+        if readonly {
+            self.setup.push(ReadonlyRoot);
+        }
+        if self.chroot {
+            self.setup.push(Chroot);
+        } else {
+            let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+            self.setup.push(Pivot(Propagation::new(word)?));
+        }
+        Ok(())
+    }
+
+    /// Who the program is and what it may do; the same for `create` and `exec`.
+    fn process(
+        &mut self,
+        process: &Process,
+        capabilities: Capabilities,
+        start_hooks: Option<RunHooks>,
+    ) -> Result<()> {
+        let command = Command::new(process)?;
+        let cwd = EnterCwd::new(process)?;
+        let ids = Ids::new(process.user())?;
+        let limits = Limit::all(process.rlimits())?;
+        let no_new_privs = process.no_new_privileges().unwrap_or(false);
+        let filter = self.filter.clone();
+        let keep_admin = filter.is_some() && !no_new_privs;
+        self.oom_score_adj = process.oom_score_adj();
+        if let Some(value) = self.oom_score_adj.filter(|value| !(-1000..=1000).contains(value)) {
+            let e = Error::new(format!("oomScoreAdj {value} is not between -1000 and 1000"));
+            return Err(e.from_config("/process/oomScoreAdj"));
+        }
+
+        let steps = &mut self.setup;
+        let as_user = cwd.as_user();
+        steps.push(cwd);
+        capabilities.plan_before_user(steps);
+        if self.namespaces.has(libc::CLONE_NEWUSER) {
+            self.raise = limits.clone();
+        }
+        limits.into_iter().for_each(|limit| steps.push(limit));
+        ids.plan(steps);
+        capabilities.plan_after_user(keep_admin, steps);
+        if no_new_privs {
+            steps.push(NoNewPrivs);
+        }
+        steps.push(as_user);
+        steps.push(FindProgram(command.clone()));
+
+        let steps = &mut self.program;
+        if let Some(hooks) = start_hooks {
+            steps.push(hooks);
+        }
+        steps.push(Prepare(Execute(command.clone())));
+        if let Some(filter) = filter {
+            steps.push(InstallFilter(filter));
+        }
+        if keep_admin {
+            capabilities.plan_last(steps);
+        }
+        steps.push(Execute(command));
+        Ok(())
+    }
+
+    /// The lines of `myrt plan`: where it happens, what, and which part of `config.json` asked for it.
+    pub fn lines(&self) -> Vec<Line> {
+        let line = |place, text: String, asked_by: String| Line { place, text, asked_by };
+        let mut lines = vec![line("host", format!("claim {}", self.id), String::new())];
+        for (text, asked_by) in self.cgroup.iter().flat_map(CgroupPlan::lines) {
+            lines.push(line("host", text, asked_by));
+        }
+        for joined in &self.namespaces.before {
+            lines.push(line("clone", joined.to_string(), format!("/linux/namespaces/{}", joined.index)));
+        }
+        if let Some(offsets) = &self.namespaces.offsets {
+            let text = format!("set time offsets {}", offsets.trim_end().replace('\n', ", "));
+            lines.push(line("clone", text, "/linux/timeOffsets".to_string()));
+        }
+        let new = match namespaces::names(self.namespaces.cloned()) {
+            names if names.is_empty() => "child".to_string(),
+            names => format!("child with new {names}"),
+        };
+        lines.push(line("clone", new, "/linux/namespaces".to_string()));
+        if let Some(maps) = &self.namespaces.maps {
+            lines.push(line("host", format!("map {maps}"), "/linux/uidMappings".to_string()));
+        }
+        if let Some(value) = self.oom_score_adj {
+            lines.push(line(
+                "host",
+                format!("set oom_score_adj {value}"),
+                "/process/oomScoreAdj".to_string(),
+            ));
+        }
+        let steps = |steps: &Steps, place| {
+            steps
+                .iter()
+                .map(|s: &dyn Step| line(place, s.to_string(), s.asked_by().to_string()))
+                .collect::<Vec<_>>()
+        };
+        lines.extend(steps(&self.setup, "child"));
+        lines.extend(steps(&self.program, "start"));
+        lines
+    }
+}
+
+/// The compiled `/linux/seccomp`, if it forbids anything.
+pub fn filter(spec: &Spec) -> Result<Option<Filter>> {
+    match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
+        Some(profile) => seccomp::compile(profile).from_config("/linux/seccomp"),
+        None => Ok(None),
+    }
+}
+
+/// The namespaces that `exec` enters before it clones: the pid namespace, which only takes effect for
+/// children, and without privileges the user namespace, which gives the right to the others.
+pub fn entered_by_parent(namespaces: i32) -> i32 {
+    let user = if nix::unistd::geteuid().is_root() { 0 } else { libc::CLONE_NEWUSER };
+    namespaces & (libc::CLONE_NEWPID | user)
+}
+
+/// A line of the plan.
+#[derive(Debug, serde::Serialize)]
+pub struct Line {
+    /// `host`: the parent. `clone`: the creation of the child. `child`: the child. `start`: the child, once started.
+    pub place: &'static str,
+    /// An imperative sentence.
+    pub text: String,
+    /// The JSON pointer in `config.json` that asked for it; empty if myrt itself did.
+    pub asked_by: String,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Line { place, text, asked_by } in self.lines() {
+            if asked_by.is_empty() {
+                writeln!(f, "{place:<6} {text}")?;
+            } else {
+                writeln!(f, "{place:<6} {text:<64} {asked_by}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the spec has and this version has not: refused, never ignored.
+fn refuse_what_is_missing(spec: &Spec) -> Result<()> {
+    let refuse = |present: bool, at: &str| match present {
+        true => Err(Error::new(format!("{} is not supported by this version", &at[1..])).from_config(at)),
+        false => Ok(()),
+    };
+    if let Some(process) = spec.process() {
+        refuse_of_process(process)?;
+    }
+    if let Some(linux) = spec.linux() {
+        refuse(linux.intel_rdt().is_some(), "/linux/intelRdt")?;
+        refuse(linux.memory_policy().is_some(), "/linux/memoryPolicy")?;
+        refuse(linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "/linux/netDevices")?;
+    }
+    Ok(())
+}
+
+/// The same for a process, which `exec` gets without a configuration around it.
+pub fn refuse_of_process(process: &Process) -> Result<()> {
+    let missing = [
+        (process.scheduler().is_some(), "/process/scheduler"),
+        (process.io_priority().is_some(), "/process/ioPriority"),
+        (process.exec_cpu_affinity().is_some(), "/process/execCPUAffinity"),
+    ];
+    match missing.iter().find(|(present, _)| *present) {
+        Some((_, at)) => {
+            Err(Error::new(format!("{} is not supported by this version", &at[1..])).from_config(at))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Without a mount namespace of its own a container would change the mounts of others.
+fn refuse_without_mounts(spec: &Spec) -> Result<()> {
+    let linux = spec.linux().as_ref();
+    let asked = [
+        (spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()), "/mounts"),
+        (
+            linux.is_some_and(|l| l.masked_paths().as_ref().is_some_and(|p| !p.is_empty())),
+            "/linux/maskedPaths",
+        ),
+        (
+            linux.is_some_and(|l| l.readonly_paths().as_ref().is_some_and(|p| !p.is_empty())),
+            "/linux/readonlyPaths",
+        ),
+        (spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)), "/root/readonly"),
+    ];
+    match asked.iter().find(|(present, _)| *present) {
+        Some((_, at)) => Err(Error::new(format!("{} needs a mount namespace of its own", &at[1..]))
+            .hint("add {\"type\": \"mount\"} to /linux/namespaces")
+            .from_config(at)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,129 @@
+//! Masked and read-only paths: `/linux/maskedPaths`, `/linux/readonlyPaths`.
+//!
+//! A masked file is covered by the host's `/dev/null`, a masked directory by an empty read-only tmpfs.
+//! Comes after the mounts (it covers what they brought) and before the root turns read-only.
+//! A path that does not exist is skipped: there is nothing to hide (config-linux.md, "Masked Paths").
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
+
+use crate::error::{Call, Context, Error, Result};
+use crate::step::{Ctx, Outcome, Pointer, Step};
+use crate::sys::mount::{Attr, Filesystem, attach, attr, clone_fd, clone_path, set_attr};
+use crate::sys::path::{ContainerPath, is_char_device, is_dir};
+
+const MISSING: Outcome = Outcome::Skipped("it does not exist");
+
+/// Covers one path so that nothing of it can be read.
+#[derive(Debug)]
+pub struct Mask {
+    /// Where.
+    pub path: ContainerPath,
+    /// The place in `/linux/maskedPaths`.
+    pub index: usize,
+    /// The SELinux label of the empty directory.
+    pub label: Option<String>,
+}
+
+impl fmt::Display for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mask {}", self.path)
+    }
+}
+
+impl Step for Mask {
+    fn asked_by(&self) -> Pointer {
+        Pointer::Item("/linux/maskedPaths", self.index)
+    }
+
+    fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
+        let target = match ctx.root()?.open(&self.path, OFlag::O_PATH) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(MISSING),
+            other => other.call("openat2(2)")?,
+        };
+        let cover = if is_dir(target.as_fd()).call("fstat(2)")? {
+            empty_dir(self.label.as_deref())?
+        } else {
+            null()?
+        };
+        attach(cover.as_fd(), target.as_fd()).call("move_mount(2)")?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// The host's /dev/null, verified: the container's own may be a symlink to anything (CVE-2025-31133).
+fn null() -> Result<OwnedFd> {
+    let null = clone_path(c"/dev/null", false).call("open_tree(2)").at("/dev/null of the host")?;
+    if !is_char_device(&fstat(&null).call("fstat(2)")?, 1, 3) {
+        return Err(Error::new("/dev/null of the host is not the null device"));
+    }
+    Ok(null)
+}
+
+fn empty_dir(label: Option<&str>) -> Result<OwnedFd> {
+    let fs = Filesystem::open(c"tmpfs").call("fsopen(2)")?;
+    fs.set(c"source", Some(c"tmpfs")).call("fsconfig(2)")?;
+    fs.set(c"nr_inodes", Some(c"1")).call("fsconfig(2)")?;
+    if let Some(label) = label {
+        fs.set(c"context", Some(&crate::sys::cstring(label)?)).call("fsconfig(2)")?;
+    }
+    fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC).call("fsmount(2)")
+}
+
+/// Makes one path, and all that is mounted below it, read-only.
+#[derive(Debug)]
+pub struct Readonly {
+    /// Where.
+    pub path: ContainerPath,
+    /// The place in `/linux/readonlyPaths`.
+    pub index: usize,
+}
+
+impl fmt::Display for Readonly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "make {} read-only", self.path)
+    }
+}
+
+impl Step for Readonly {
+    fn asked_by(&self) -> Pointer {
+        Pointer::Item("/linux/readonlyPaths", self.index)
+    }
+
+    fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
+        let target = match ctx.root()?.open(&self.path, OFlag::O_PATH) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(MISSING),
+            other => other.call("openat2(2)")?,
+        };
+        // A clone of what is there, on top of itself: the flags that it has stay, and are not cleared.
+        let tree = clone_fd(target.as_fd(), true).call("open_tree(2)")?;
+        set_attr(tree.as_fd(), Attr::flags(attr::RDONLY, 0), true).call("mount_setattr(2)")?;
+        attach(tree.as_fd(), target.as_fd()).call("move_mount(2)")?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// Makes the root itself read-only: `/root/readonly`.
+#[derive(Debug)]
+pub struct ReadonlyRoot;
+
+impl fmt::Display for ReadonlyRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("make the root read-only")
+    }
+}
+
+impl Step for ReadonlyRoot {
+    fn asked_by(&self) -> Pointer {
+        Pointer::Field("/root/readonly")
+    }
+
+    fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
+        set_attr(ctx.root()?.as_fd(), Attr::flags(attr::RDONLY, 0), false).call("mount_setattr(2)")?;
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,230 @@
+//! The container's root: `/root`, `/mounts`, devices, masks, and the change into it.
+//!
+//! The root is a clone of the bundle's tree, attached on top of the child's own `/`. The child's root
+//! directory stays the host's tree below it until pivot_root(2): host paths mean the host whatever the
+//! container has mounted, and container paths are resolved by [`crate::sys::path`] alone.
+
+pub mod cgroups;
+pub mod copyup;
+pub mod devices;
+pub mod hide;
+pub mod mounts;
+pub mod options;
+pub mod pivot;
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use crate::error::{Call, Context, Error, Result};
+use crate::step::{Ctx, Outcome, Pointer, Slot, Step};
+use crate::sys::mount::{Attr, attach, clone_path, set_attr};
+use crate::sys::path::Root;
+
+/// Something of the host that the container gets a view of.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The child clones it itself, by a path that the container cannot influence.
+    Host(PathBuf),
+    /// The parent cloned it: in its user namespace the child may not reach it.
+    Opened(PathBuf, Slot),
+}
+
+impl Source {
+    /// A detached clone of the mount (or tree of mounts) there.
+    ///
+    /// Inside the child's mount namespace it is a slave of the host's already; what the parent cloned is
+    /// made one here, so that nothing mounted in the container appears on the host.
+    fn take(&self, ctx: &mut Ctx, recursive: bool) -> Result<OwnedFd> {
+        match self {
+            Source::Host(path) => clone_host(path, recursive),
+            Source::Opened(_, slot) => {
+                let tree = ctx.take(*slot)?;
+                set_attr(tree.as_fd(), Attr::propagation(libc::MS_SLAVE), true).call("mount_setattr(2)")?;
+                Ok(tree)
+            }
+        }
+    }
+
+    /// The path on the host.
+    pub fn path(&self) -> &Path {
+        match self {
+            Source::Host(path) | Source::Opened(path, _) => path,
+        }
+    }
+}
+
+/// Clones a tree of the host, for a child that the parent opens it for.
+pub fn clone_host(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt;
+    let name: CString = crate::sys::cstring(path.as_os_str().as_bytes())?;
+    clone_path(&name, recursive).call("open_tree(2)").at(path.display())
+}
+
+/// Cuts the child's mount namespace off from the host's.
+#[derive(Debug)]
+pub struct Isolate(pub Propagation);
+
+/// `/linux/rootfsPropagation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Propagation {
+    /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`.
+    pub kind: u64,
+    /// True if it was given with an `r`.
+    pub recursive: bool,
+    /// The word of the configuration.
+    pub word: &'static str,
+}
+
+impl Propagation {
+    /// Reads the configuration: one of eight words, `rslave` if there is none.
+    pub fn new(word: Option<&str>) -> Result<Propagation> {
+        const WORDS: [(&str, u64); 4] = [
+            ("private", libc::MS_PRIVATE),
+            ("slave", libc::MS_SLAVE),
+            ("shared", libc::MS_SHARED),
+            ("unbindable", libc::MS_UNBINDABLE),
+        ];
+        let word = word.filter(|w| !w.is_empty()).unwrap_or("rslave");
+        let (name, recursive) = match word.strip_prefix('r') {
+            Some(name) => (name, true),
+            None => (word, false),
+        };
+        match WORDS.iter().find(|(known, _)| *known == name) {
+            Some(&(word, kind)) => Ok(Propagation { kind, recursive, word }),
+            None => Err(Error::new(format!("propagation {word:?} is not known"))
+                .hint("one of private, slave, shared, unbindable, or one of them with an r in front")
+                .from_config("/linux/rootfsPropagation")),
+        }
+    }
+
+    fn is_shared(self) -> bool {
+        self.kind == libc::MS_SHARED
+    }
+}
+
+impl fmt::Display for Isolate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "make the host's mounts {}",
+            if self.0.is_shared() { "shared, / private" } else { self.own() }
+        )
+    }
+}
+
+impl Isolate {
+    fn own(&self) -> &'static str {
+        if self.0.kind == libc::MS_PRIVATE { "private" } else { "slaves" }
+    }
+}
+
+impl Step for Isolate {
+    fn asked_by(&self) -> Pointer {
+        Pointer::Field("/linux/rootfsPropagation")
+    }
+
+    fn run(&self, _: &mut Ctx) -> Result<Outcome> {
+        let root = host_root()?;
+        let kind = match self.0.kind {
+            libc::MS_SHARED | libc::MS_PRIVATE => self.0.kind,
+            // Unbindable host mounts could not be given to the container; it applies to its root, later.
+            _ => libc::MS_SLAVE,
+        };
+        set_attr(root.as_fd(), Attr::propagation(kind), true).call("mount_setattr(2)")?;
+        if self.0.is_shared() {
+            // The container's root will lie on this mount: were it shared, it would cover the host's.
+            set_attr(root.as_fd(), Attr::propagation(libc::MS_PRIVATE), false).call("mount_setattr(2)")?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn host_root() -> Result<OwnedFd> {
+    open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .call("open(2)")
+        .at("open /")
+}
+
+/// Attaches a clone of the bundle's root on top of the child's own.
+#[derive(Debug)]
+pub struct Attach {
+    /// The directory on the host.
+    pub source: Source,
+}
+
+impl fmt::Display for Attach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "attach root {}", self.source.path().display())
+    }
+}
+
+impl Step for Attach {
+    fn asked_by(&self) -> Pointer {
+        Pointer::Field("/root/path")
+    }
+
+    fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
+        let tree = self.source.take(ctx, true)?;
+        // pivot_root(2) refuses a shared root, and what is mounted on the host later is not the container's.
+        set_attr(tree.as_fd(), Attr::propagation(libc::MS_PRIVATE), false).call("mount_setattr(2)")?;
+        attach(tree.as_fd(), host_root()?.as_fd()).call("move_mount(2)")?;
+        ctx.root = Some(Root::new(tree));
+        Ok(Outcome::Done)
+    }
+
+    fn hint(&self, errno: Errno) -> Option<&'static str> {
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR => {
+                Some("the path counts from the bundle; is the root filesystem there?")
+            }
+            Errno::ENOSYS => Some("myrt needs Linux 5.12 or newer"),
+            _ => None,
+        }
+    }
+}
+
+/// Takes the bundle's root as it is, where the container has no mount namespace of its own.
+#[derive(Debug)]
+pub struct Use {
+    /// The directory on the host.
+    pub path: PathBuf,
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "use root {}", self.path.display())
+    }
+}
+
+impl Step for Use {
+    fn asked_by(&self) -> Pointer {
+        Pointer::Field("/root/path")
+    }
+
+    fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        ctx.root = Some(Root::new(open(&self.path, flags, Mode::empty()).call("open(2)")?));
+        Ok(Outcome::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn propagation_takes_an_r_and_refuses_other_words() {
+        assert_eq!(Propagation::new(None).unwrap().kind, libc::MS_SLAVE);
+        assert!(Propagation::new(Some("rshared")).unwrap().recursive);
+        assert!(!Propagation::new(Some("unbindable")).unwrap().recursive);
+        for bad in ["rrslave", "r", "Private", "runshared"] {
+            assert!(Propagation::new(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

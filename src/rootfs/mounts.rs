@@ -1,0 +1,262 @@
+//! `/mounts`: each one made or cloned detached, given its flags, and only then attached.
+//!
+//! The target is resolved in the container's root at the moment of attaching, missing ones are made.
+//! config.md, "Mounts".
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use oci_spec::runtime::Mount;
+
+use super::Source;
+use super::copyup::copy_up;
+use super::options::Options;
+use crate::error::{Call, Context, Error, Result};
+use crate::step::{Ctx, Outcome, Pointer, Step};
+use crate::sys::cstring;
+use crate::sys::mount::{Attr, Filesystem, attach, set_attr};
+use crate::sys::path::{ContainerPath, is_dir};
+
+/// What is mounted.
+#[derive(Debug)]
+pub enum What {
+    /// A part of the host's tree.
+    Bind(Source),
+    /// A new instance of a filesystem.
+    New {
+        /// Its type.
+        kind: CString,
+        /// Its source: a device or a name.
+        source: CString,
+    },
+    /// Nothing new: other flags for what is there.
+    Remount,
+}
+
+/// One entry of `/mounts`.
+#[derive(Debug)]
+pub struct MountStep {
+    /// What is mounted.
+    pub what: What,
+    /// Where.
+    pub target: ContainerPath,
+    /// How.
+    pub options: Options,
+    /// The words of the configuration, for printing.
+    pub words: String,
+    /// The place in `/mounts`.
+    pub index: usize,
+    /// The SELinux label of its files.
+    pub label: Option<String>,
+}
+
+impl MountStep {
+    /// Reads one entry, `source` finds a bind's place on the host.
+    pub fn new(
+        mount: &Mount,
+        index: usize,
+        bind: impl FnOnce(&std::path::Path, bool) -> Result<Source>,
+    ) -> Result<Self> {
+        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+            return Err(Error::new("id-mapped mounts are not supported yet"));
+        }
+        let words = mount.options().as_deref().unwrap_or_default();
+        let options = Options::new(words)?;
+        let target = ContainerPath::new(mount.destination())?;
+        if target.is_root() {
+            return Err(
+                Error::new("a mount cannot cover the root").hint("/root/path names the root filesystem")
+            );
+        }
+        let kind = mount.typ().as_deref().unwrap_or("none");
+        let source = mount.source().as_deref();
+        let recursive =
+            options.bind.or((kind == "bind").then_some(false)).or((kind == "rbind").then_some(true));
+        let what = match (options.remount, recursive, source) {
+            (true, ..) => What::Remount,
+            (_, Some(recursive), Some(path)) => What::Bind(bind(path, recursive)?),
+            (_, Some(_), None) => return Err(Error::new("a bind mount needs a source")),
+            (_, None, _) if kind == "none" || kind.is_empty() => {
+                return Err(Error::new("neither a type nor bind").hint("add the option \"bind\" or a type"));
+            }
+            (_, None, source) => What::New {
+                kind: cstring(kind)?,
+                source: cstring(source.map_or(kind.as_bytes(), |s| s.as_os_str().as_encoded_bytes()))?,
+            },
+        };
+        if options.copy_up && kind != "tmpfs" {
+            return Err(Error::new("tmpcopyup belongs to a tmpfs"));
+        }
+        Ok(MountStep {
+            what,
+            target,
+            options: Options { bind: recursive, ..options },
+            words: words.join(","),
+            index,
+            label: None,
+        })
+    }
+
+    /// Makes the mount, attached nowhere, with its flags.
+    fn detached(&self, ctx: &mut Ctx) -> Result<OwnedFd> {
+        let mount = match &self.what {
+            What::Bind(source) => {
+                let tree = source.take(ctx, self.options.bind == Some(true))?;
+                change(tree.as_fd(), self.options.own, false)?;
+                tree
+            }
+            What::New { kind, source } => self.filesystem(kind, source)?,
+            What::Remount => return Err(Error::new("a remount makes nothing")),
+        };
+        self.finish(mount.as_fd())?;
+        Ok(mount)
+    }
+
+    fn filesystem(&self, kind: &CString, source: &CString) -> Result<OwnedFd> {
+        let fs = Filesystem::open(kind).call("fsopen(2)")?;
+        fs.set(c"source", Some(source)).call("fsconfig(2)").at("source")?;
+        if let Some(label) = &self.label {
+            self.set_label(&fs, label)?;
+        }
+        self.set_data(&fs)?;
+        let mounted = fs.mount(self.options.mount_flags()).call("fsmount(2)");
+        mounted.map_err(|e| match fs.message() {
+            Some(words) => e.at(words),
+            None => e,
+        })
+    }
+
+    fn set_label(&self, fs: &Filesystem, label: &str) -> Result<()> {
+        fs.set(c"context", Some(&cstring(label)?)).call("fsconfig(2)").at("context")
+    }
+
+    fn set_data(&self, fs: &Filesystem) -> Result<()> {
+        for (key, value) in &self.options.data {
+            let done = match (
+                key.as_str(),
+                fs.set(&cstring(key)?, value.as_deref().map(cstring).transpose()?.as_deref()),
+            ) {
+                // Filesystems that keep versions do so without being asked, or under this name (ext4).
+                ("iversion", Err(_)) => fs.set(c"i_version", None).or(Ok(())),
+                ("noiversion", Err(_)) => Ok(()),
+                (_, done) => done,
+            };
+            done.call("fsconfig(2)").map_err(|e| {
+                let e = e.at(format!("option {}", option(key, value)));
+                match fs.message() {
+                    Some(words) => e.at(words),
+                    None => e,
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What applies to the tree below as well, and the propagation.
+    fn finish(&self, mount: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+        change(mount, self.options.recursive, true)?;
+        for &(kind, recursive) in &self.options.propagation {
+            set_attr(mount, Attr::propagation(kind), recursive).call("mount_setattr(2)")?;
+        }
+        Ok(())
+    }
+
+    fn remount(&self, ctx: &mut Ctx) -> Result<Outcome> {
+        let target = ctx.root()?.open(&self.target, OFlag::O_PATH).call("openat2(2)")?;
+        change(target.as_fd(), self.options.own, false)?;
+        if !self.options.data.is_empty() && self.options.bind.is_none() {
+            let fs = Filesystem::pick(target.as_fd()).call("fspick(2)")?;
+            self.set_data(&fs)?;
+            fs.reconfigure().call("fsconfig(2)")?;
+        }
+        self.finish(target.as_fd())?;
+        Ok(Outcome::Done)
+    }
+
+    /// Opens the target, making it: a directory, or a file if a file is to be mounted there.
+    fn target(&self, ctx: &Ctx, mount: &OwnedFd) -> Result<OwnedFd> {
+        let root = ctx.root()?;
+        if let What::New { kind, .. } = &self.what
+            && matches!(kind.to_bytes(), b"proc" | b"sysfs")
+        {
+            // Masks and labels rely on these lying where their paths say (CVE-2019-19921, CVE-2023-27561).
+            root.make_dir(&self.target)?;
+            return root
+                .open_no_symlinks(&self.target, OFlag::O_PATH | OFlag::O_DIRECTORY)
+                .call("openat2(2)")
+                .hint("the image has a symlink where /proc or /sys belongs; it must be a directory");
+        }
+        if is_dir(mount.as_fd()).call("fstat(2)")? {
+            root.make_dir(&self.target)
+        } else {
+            root.make_file(&self.target)
+        }
+    }
+}
+
+/// Changes flags, if there is anything to change.
+fn change(mount: std::os::fd::BorrowedFd<'_>, attr: Attr, recursive: bool) -> Result<()> {
+    if attr == Attr::default() {
+        return Ok(());
+    }
+    set_attr(mount, attr, recursive).call("mount_setattr(2)")
+}
+
+fn option(key: &str, value: &Option<String>) -> String {
+    value.as_ref().map_or_else(|| key.to_string(), |value| format!("{key}={value}"))
+}
+
+impl fmt::Display for MountStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.what {
+            What::Bind(source) => write!(f, "bind {} on {}", source.path().display(), self.target)?,
+            What::New { kind, .. } => write!(f, "mount {} on {}", kind.to_string_lossy(), self.target)?,
+            What::Remount => write!(f, "remount {}", self.target)?,
+        }
+        if !self.words.is_empty() {
+            write!(f, " {}", self.words)?;
+        }
+        Ok(())
+    }
+}
+
+impl Step for MountStep {
+    fn asked_by(&self) -> Pointer {
+        Pointer::Item("/mounts", self.index)
+    }
+
+    fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
+        if matches!(self.what, What::Remount) {
+            return self.remount(ctx);
+        }
+        let mount = self.detached(ctx)?;
+        let target = self.target(ctx, &mount)?;
+        if self.options.copy_up {
+            copy_up(target.as_fd(), mount.as_fd())?;
+        }
+        attach(mount.as_fd(), target.as_fd()).call("move_mount(2)")?;
+        Ok(Outcome::Done)
+    }
+
+    fn hint(&self, errno: Errno) -> Option<&'static str> {
+        match (&self.what, errno) {
+            (What::New { kind, .. }, Errno::EPERM) if kind.to_bytes() == b"proc" => Some(
+                "inside a user namespace a new proc needs a pid namespace of its own; add {\"type\": \"pid\"} to /linux/namespaces",
+            ),
+            (What::New { kind, .. }, Errno::EPERM) if kind.to_bytes() == b"sysfs" => Some(
+                "inside a user namespace a new sysfs needs a network namespace of its own; add {\"type\": \"network\"} to /linux/namespaces",
+            ),
+            (What::New { .. }, Errno::ENODEV) => {
+                Some("this kernel has no such filesystem type: cat /proc/filesystems")
+            }
+            (What::Bind(_), Errno::ENOENT) => Some("the source of a bind mount must exist on the host"),
+            (_, Errno::EPERM) => {
+                Some("a flag that the user namespace inherited is locked and cannot be cleared")
+            }
+            _ => None,
+        }
+    }
+}

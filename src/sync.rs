@@ -1,0 +1,131 @@
+//! The one socket pair between parent and child, and its few messages.
+//!
+//! ```text
+//! parent                          child
+//!   Go        ->                            maps, limits and cgroup are in place: walk the plan
+//!             <-  Hooks                     (only with prestart or createRuntime hooks) namespaces and mounts are there
+//!   Go        ->                            the hooks have run
+//!             <-  Note(text)                something the user should know
+//!             <-  Terminal(descriptor)      (only for a terminal in the foreground)
+//!             <-  Ready                     all but the program
+//!   Go        ->                            start (in `create` this comes from `myrt start`, through a socket of its own)
+//!             <-  Fault(error)              at any time: what failed, whole; the child exits
+//!             <-  end of file               the program was executed
+//! ```
+//!
+//! An end of file before `Ready` means that the child was killed.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use crate::error::{Call, Context, Error, Result};
+use crate::sys::socket;
+
+/// What one side says to the other.
+#[derive(Debug)]
+pub enum Message {
+    /// Go on.
+    Go,
+    /// The namespaces and mounts are there: run the hooks of the host.
+    Hooks,
+    /// A line for the log.
+    Note(String),
+    /// The master side of the container's terminal.
+    Terminal(OwnedFd),
+    /// Everything but the program is done.
+    Ready,
+    /// The child failed and exits.
+    Fault(Error),
+}
+
+/// One end of the pair.
+#[derive(Debug)]
+pub struct Link(OwnedFd);
+
+/// Both ends: the parent's and the child's.
+pub fn pair() -> Result<(Link, Link)> {
+    let (ours, theirs) = socket::pair()?;
+    Ok((Link(ours), Link(theirs)))
+}
+
+impl Link {
+    /// Takes a descriptor as an end; `myrt start` sends one to the waiting child.
+    pub fn new(fd: OwnedFd) -> Link {
+        Link(fd)
+    }
+
+    /// The number of the descriptor.
+    pub fn raw(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// Sends one message.
+    pub fn send(&self, message: &Message) -> Result<()> {
+        let (tag, text, descriptor) = match message {
+            Message::Go => (b'g', Vec::new(), None),
+            Message::Hooks => (b'h', Vec::new(), None),
+            Message::Note(text) => (b'n', text.clone().into_bytes(), None),
+            Message::Terminal(fd) => (b't', Vec::new(), Some(fd.as_fd())),
+            Message::Ready => (b'r', Vec::new(), None),
+            Message::Fault(e) => {
+                (b'f', serde_json::to_vec(e).map_err(|e| Error::new(format!("serde_json: {e}")))?, None)
+            }
+        };
+        let mut bytes = vec![tag];
+        bytes.extend(text);
+        socket::send(self.0.as_fd(), &bytes, descriptor).call("sendmsg(2)").at("tell the other side")
+    }
+
+    /// Waits for the next message; `None` at the end of the other side.
+    pub fn receive(&self) -> Result<Option<Message>> {
+        let Some((bytes, descriptor)) = socket::receive(self.0.as_fd()).call("recvmsg(2)")? else {
+            return Ok(None);
+        };
+        let (tag, text) = bytes.split_first().ok_or_else(|| Error::new("an empty message"))?;
+        let message = match (tag, descriptor) {
+            (b'g', _) => Message::Go,
+            (b'h', _) => Message::Hooks,
+            (b'n', _) => Message::Note(String::from_utf8_lossy(text).into_owned()),
+            (b't', Some(fd)) => Message::Terminal(fd),
+            (b'r', _) => Message::Ready,
+            (b'f', _) => Message::Fault(
+                serde_json::from_slice(text)
+                    .map_err(|e| Error::new(format!("a fault that cannot be read: {e}")))?,
+            ),
+            _ => return Err(Error::new("an unknown message between parent and child")),
+        };
+        Ok(Some(message))
+    }
+
+    /// Waits for [`Message::Go`]; anything else means that the parent is gone or gave up.
+    pub fn wait_for_go(&self) -> Result<()> {
+        match self.receive()? {
+            Some(Message::Go) => Ok(()),
+            _ => Err(Error::new("the runtime that created this container ended before it was ready")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_arrives_whole() {
+        let (parent, child) = pair().unwrap();
+        let e = Error::call("mount(2)", nix::errno::Errno::EPERM)
+            .at("mount proc on /proc")
+            .from_config("/mounts/0");
+        child.send(&Message::Fault(e.clone())).unwrap();
+        match parent.receive().unwrap() {
+            Some(Message::Fault(back)) => assert_eq!(back.to_string(), e.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_other_side_is_seen() {
+        let (parent, child) = pair().unwrap();
+        drop(child);
+        assert!(parent.receive().unwrap().is_none());
+    }
+}

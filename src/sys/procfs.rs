@@ -1,0 +1,81 @@
+//! The host's procfs, opened before any container exists and verified to be one.
+//!
+//! Labels, sysctls and everything else in /proc that confines a container is written through this
+//! descriptor. A container can bring a /proc of its own, redirect it by symlinks or cover it with mounts
+//! (CVE-2019-16884, CVE-2025-52881); it has no way to this one.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+
+use crate::error::{Call, Context, Error, Result};
+
+/// The inode number of the root of every procfs.
+const PROC_ROOT_INO: u64 = 1;
+
+/// A descriptor of the host's /proc.
+#[derive(Debug)]
+pub struct Procfs(OwnedFd);
+
+impl Procfs {
+    /// Opens /proc and verifies that it is the root of a procfs.
+    pub fn open() -> Result<Procfs> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = open("/proc", flags, Mode::empty()).call("open(2)").at("open /proc")?;
+        let kind = fstatfs(&fd).call("fstatfs(2)").at("open /proc")?.filesystem_type();
+        let ino = fstat(&fd).call("fstat(2)").at("open /proc")?.st_ino;
+        if kind != PROC_SUPER_MAGIC || ino != PROC_ROOT_INO {
+            return Err(Error::new("/proc is not a procfs").hint("mount proc on /proc on the host"));
+        }
+        Ok(Procfs(fd))
+    }
+
+    /// Opens a file below /proc; neither a mount nor a magic link may lie on the way.
+    pub fn open_file(&self, path: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
+        super::path::open_beneath(self.0.as_fd(), path, flags)
+    }
+
+    /// Writes a whole value into a file in one write(2).
+    pub fn write(&self, path: &CStr, value: &[u8]) -> Result<()> {
+        let step =
+            || format!("write {:?} to /proc/{}", String::from_utf8_lossy(value), path.to_string_lossy());
+        let fd = self.open_file(path, OFlag::O_WRONLY).call("openat2(2)").map_err(|e| e.at(step()))?;
+        let done = File::from(fd).write(value).call("write(2)").map_err(|e| e.at(step()))?;
+        if done != value.len() { Err(Error::call("write(2)", Errno::EIO).at(step())) } else { Ok(()) }
+    }
+
+    /// Opens the root directory of a process, which the caller has verified to be the right one.
+    pub fn root_of(&self, pid: i32) -> Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let path = super::cstring(format!("{pid}/root"))?;
+        nix::fcntl::openat(&self.0, path.as_c_str(), flags, Mode::empty())
+            .call("openat(2)")
+            .at(format!("open the root of process {pid}"))
+    }
+
+    /// Reads a whole file.
+    pub fn read(&self, path: &CStr) -> nix::Result<String> {
+        let mut file = File::from(self.open_file(path, OFlag::O_RDONLY)?);
+        let mut text = String::new();
+        match file.read_to_string(&mut text) {
+            Ok(_) => Ok(text),
+            Err(e) => Err(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))),
+        }
+    }
+
+    /// A copy of the descriptor, for another holder.
+    pub fn try_clone(&self) -> Result<Procfs> {
+        Ok(Procfs(self.0.try_clone().call("fcntl(2)")?))
+    }
+
+    /// The number of the descriptor.
+    pub fn raw(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+}
