@@ -339,7 +339,8 @@ fn what_the_spec_or_the_kernel_forbids_is_refused_in_one_line() {
 fn a_filter_that_is_too_large_is_refused_and_a_large_one_jumps_far() {
     let many = |count: u64| {
         let rules = (0..count).map(|i| {
-            json!({"names": ["close", "read", "ioctl"][..1 + i as usize % 3], "action": "SCMP_ACT_ALLOW",
+            let names = &["close", "read", "ioctl"][..1 + i as usize % 3];
+            json!({"names": names, "action": "SCMP_ACT_ALLOW",
                 "args": [{"index": i % 6, "value": i << 30, "op": "SCMP_CMP_EQ"}]})
         });
         json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules.collect::<Vec<_>>()})
