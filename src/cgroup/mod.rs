@@ -1,1 +1,43 @@
 //! Control groups: limits, device rules, freezing, killing, statistics. `/linux/cgroupsPath`, `/linux/resources`.
+//!
+//! cgroup v2 comes first: one directory, entered by clone3(2). On legacy and hybrid hosts the container has a
+//! directory in every v1 hierarchy as well, for isolation and statistics. Order matters: limits and device rules
+//! are in force before the first process is inside. What is made is found again from the [`Record`] alone.
+//! Words: a *hierarchy* is one mounted cgroup filesystem, the *cgroup2 tree* the one of version 2.
+
+mod apply;
+mod devices;
+mod files;
+mod freeze;
+mod group;
+mod host;
+mod limits;
+mod make;
+mod oom;
+mod plan;
+mod record;
+mod remove;
+mod signal;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod v1;
+mod v2;
+
+pub use devices::{Kind as DeviceKind, Rule as DeviceRule};
+pub use group::Cgroup;
+pub use host::{Host, Kind as HostKind};
+pub use limits::Version;
+pub use oom::OomEvents;
+pub use plan::CgroupPlan;
+pub use record::{Driver, MountPoint, Place, Record};
+pub use stats::Stats;
+
+/// What the command line says about cgroups.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ask {
+    /// `--systemd-cgroup`: let systemd make the cgroup.
+    pub systemd: bool,
+    /// The caller has no rights over devices (it is not root, or root of a user namespace): rules are skipped.
+    pub rootless: bool,
+}
