@@ -180,7 +180,7 @@ fn cannot_make(host: &Host, record: &Record) -> Option<String> {
         return Some(format!("{} is mounted read-only", tree.mount.display()));
     }
     // Root may write everywhere but on a read-only mount, and of v1 hierarchies mountinfo has told us that.
-    let asked_v1: &[Place] = if geteuid().is_root() { &[] } else { &record.v1 };
+    let asked_v1: &[Place] = if record.v1.is_empty() || geteuid().is_root() { &[] } else { &record.v1 };
     record.v2.iter().chain(asked_v1).find_map(|place| {
         let parent = place.mount.join(place.path.ancestors().nth(place.own).unwrap_or(Path::new("")));
         let errno = access(&parent, AccessFlags::W_OK).err()?;
