@@ -103,6 +103,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Adds context to whatever failed.
+#[allow(clippy::wrong_self_convention)] // `from_config` adds to a result, it converts nothing.
 pub trait Context<T> {
     /// Puts what was being done in front. Written only if it failed.
     fn at(self, step: impl fmt::Display) -> Result<T>;

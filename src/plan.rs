@@ -20,6 +20,7 @@ use crate::isolation::capabilities::Capabilities;
 use crate::isolation::confine::{InstallFilter, NoNewPrivs};
 use crate::isolation::seccomp::{self, Filter};
 use crate::isolation::{apparmor, selinux};
+use crate::log;
 use crate::namespaces::{self, Joined, Namespaces};
 use crate::process::command::{Command, EnterCwd, Execute, FindProgram, Prepare};
 use crate::process::limits::Limit;
@@ -264,10 +265,13 @@ impl Plan {
             let source = self.source(self.rootfs.clone(), true);
             self.setup.push(Attach { source });
         } else {
-            refuse_without_mounts(spec)?;
             self.setup.push(Use { path: self.rootfs.clone() });
         }
-        self.mounts(bundle, linux)?;
+        if self.namespaces.has(libc::CLONE_NEWNS) {
+            self.mounts(bundle, linux)?;
+        } else {
+            refuse_without_mounts(spec)?;
+        }
         // A /dev that is bound from elsewhere brings its own devices.
         let dev_is_bound = spec.mounts().iter().flatten().any(|mount| {
             mount.destination() == Path::new("/dev")
@@ -543,11 +547,11 @@ pub fn refuse_of_process(process: &Process) -> Result<()> {
     }
 }
 
-/// Without a mount namespace of its own a container would change the mounts of others.
+/// Without a mount namespace a container would change the mounts of the host. What confines is refused;
+/// the mounts themselves are left out, as other runtimes do.
 fn refuse_without_mounts(spec: &Spec) -> Result<()> {
     let linux = spec.linux().as_ref();
     let asked = [
-        (spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()), "/mounts"),
         (
             linux.is_some_and(|l| l.masked_paths().as_ref().is_some_and(|p| !p.is_empty())),
             "/linux/maskedPaths",
@@ -558,10 +562,13 @@ fn refuse_without_mounts(spec: &Spec) -> Result<()> {
         ),
         (spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)), "/root/readonly"),
     ];
-    match asked.iter().find(|(present, _)| *present) {
-        Some((_, at)) => Err(Error::new(format!("{} needs a mount namespace of its own", &at[1..]))
+    if let Some((_, at)) = asked.iter().find(|(present, _)| *present) {
+        return Err(Error::new(format!("{} needs a mount namespace", &at[1..]))
             .hint("add {\"type\": \"mount\"} to /linux/namespaces")
-            .from_config(at)),
-        None => Ok(()),
+            .from_config(at));
     }
+    if spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
+        log::warn("/mounts are left out: without a mount namespace they would change the host's");
+    }
+    Ok(())
 }

@@ -149,9 +149,11 @@ fn build(
     }
     container.state.process = Some(Process::describe(proc, child.pid)?);
     let terminal = until_ready(&link, cgroup.as_ref(), || {
-        let state = oci_state(&container.state, Status::Created);
-        hooks::run(hooks::of(bundle.spec.hooks(), Kind::Prestart), Kind::Prestart, &state)?;
-        hooks::run(hooks::of(bundle.spec.hooks(), Kind::CreateRuntime), Kind::CreateRuntime, &state)
+        // To prestart, which the spec once placed after `create`, the container counts as created.
+        for (kind, status) in [(Kind::Prestart, Status::Created), (Kind::CreateRuntime, Status::Creating)] {
+            hooks::run(hooks::of(bundle.spec.hooks(), kind), kind, &oci_state(&container.state, status))?;
+        }
+        Ok(())
     })?;
     container.state.creating = false;
     container.write_state()?;

@@ -52,7 +52,8 @@ impl Dir {
 
     /// Reads a file as the kernel returns it.
     pub(super) fn read_raw(&self, name: &str) -> nix::Result<String> {
-        read_all(self.file(name, OFlag::O_RDONLY)?.as_fd())
+        // The kernel hands out whole records up to a page, and here they are short: less than that is all.
+        read_until(self.file(name, OFlag::O_RDONLY)?.as_fd(), 1024)
     }
 
     /// Reads a file, without the newline at its end.
@@ -102,8 +103,13 @@ pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// Reads to the end. A first read well below a page is the whole: the kernel hands out whole records.
+/// Reads to the end.
 pub(super) fn read_all(fd: BorrowedFd<'_>) -> nix::Result<String> {
+    read_until(fd, 0)
+}
+
+/// Reads until the end or, if the first read brings less than `whole` bytes, only once.
+fn read_until(fd: BorrowedFd<'_>, whole: usize) -> nix::Result<String> {
     let mut text = Vec::new();
     let mut buffer = [0; 8192];
     loop {
@@ -113,7 +119,7 @@ pub(super) fn read_all(fd: BorrowedFd<'_>) -> nix::Result<String> {
             Err(errno) => return Err(errno),
         };
         text.extend_from_slice(&buffer[..n]);
-        if n == 0 || text.len() < 1024 {
+        if n == 0 || text.len() < whole {
             return Ok(String::from_utf8_lossy(&text).into_owned());
         }
     }

@@ -6,6 +6,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::uio::pread;
@@ -100,7 +101,10 @@ fn wait_v2(dir: &Dir, frozen: u64) -> Result<bool> {
         }
         let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
         // A whole millisecond more than is left, so that the last round does not spin.
-        poll(&mut fds, left.as_millis() as u16 + 1).call("poll(2)").at(&step)?;
+        match poll(&mut fds, left.as_millis() as u16 + 1) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::call("poll(2)", errno).at(&step)),
+        }
     }
 }
 

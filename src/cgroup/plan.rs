@@ -150,7 +150,9 @@ impl CgroupPlan {
             lines.push((format!("cgroup {}={}", write.file, sized(&write.value)), write.pointer.clone()));
         }
         if self.has_device_filter() {
-            let text = format!("cgroup device filter, {} rules and the defaults", self.record.devices.len());
+            let count = self.record.devices.len();
+            let rules = if count == 1 { "rule" } else { "rules" };
+            let text = format!("cgroup device filter, {count} {rules} and the defaults");
             lines.push((text, "/linux/resources/devices".to_string()));
         }
         lines.extend(self.notes.iter().map(|note| (format!("note {note}"), String::new())));
@@ -165,7 +167,7 @@ impl CgroupPlan {
 impl fmt::Display for CgroupPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (text, pointer) in self.lines() {
-            writeln!(f, "{text:<70} {pointer}")?;
+            writeln!(f, "{}", format!("{text:<70} {pointer}").trim_end())?;
         }
         Ok(())
     }
@@ -180,7 +182,7 @@ fn cannot_make(host: &Host, record: &Record) -> Option<String> {
         return Some(format!("{} is mounted read-only", tree.mount.display()));
     }
     // Root may write everywhere but on a read-only mount, and of v1 hierarchies mountinfo has told us that.
-    let asked_v1: &[Place] = if geteuid().is_root() { &[] } else { &record.v1 };
+    let asked_v1: &[Place] = if record.v1.is_empty() || geteuid().is_root() { &[] } else { &record.v1 };
     record.v2.iter().chain(asked_v1).find_map(|place| {
         let parent = place.mount.join(place.path.ancestors().nth(place.own).unwrap_or(Path::new("")));
         let errno = access(&parent, AccessFlags::W_OK).err()?;
@@ -230,5 +232,61 @@ fn sized(value: &str) -> String {
         Ok(n) if n >= 1 << 30 && n % (1 << 30) == 0 => format!("{}G", n >> 30),
         Ok(n) if n >= 1 << 20 && n % (1 << 20) == 0 => format!("{}M", n >> 20),
         _ => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::devices::Rule;
+
+    fn refused() -> Record {
+        Record { driver: Driver::Cgroupfs, v2: None, v1: Vec::new(), rootless: true, devices: Vec::new() }
+    }
+
+    #[test]
+    fn without_rights_a_container_runs_without_a_cgroup_if_nothing_was_asked_for() {
+        let plan = CgroupPlan::without("read-only".into(), false, None, refused()).unwrap();
+        assert!(plan.is_nothing());
+        assert_eq!(plan.to_string(), "no cgroup: read-only\n");
+        let cgroup = plan.create().unwrap();
+        assert!(cgroup.clone_into().is_none() && cgroup.pids().unwrap().is_empty());
+        cgroup.join_all(0).unwrap();
+        cgroup.remove().unwrap();
+        assert!(Cgroup::open(&plan.record()).unwrap().is_some());
+        assert!(cgroup.freeze().unwrap_err().to_string().contains("no cgroup"));
+    }
+
+    #[test]
+    fn without_rights_whatever_was_asked_for_is_an_error() {
+        let error = |limits, path: Option<&str>, record| {
+            let path = path.map(Path::new);
+            CgroupPlan::without("read-only".into(), limits, path, record).unwrap_err().to_string()
+        };
+        assert!(error(true, None, refused()).contains("/linux/resources"));
+        assert!(error(false, Some("/a"), refused()).contains("/linux/cgroupsPath"));
+        let rule = Rule { allow: false, kind: devices::Kind::Any, major: None, minor: None, access: 7 };
+        let as_root = Record { rootless: false, devices: vec![rule], ..refused() };
+        assert!(error(false, None, as_root.clone()).contains("/linux/resources/devices"));
+        assert!(CgroupPlan::without("".into(), false, None, Record { rootless: true, ..as_root }).is_ok());
+    }
+
+    #[test]
+    fn a_read_only_mount_is_found_while_planning() {
+        let host = Host::parse("35 31 0:32 / /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n");
+        assert!(
+            cannot_make(&host, &refused()).unwrap().contains("/sys/fs/cgroup/memory is mounted read-only")
+        );
+        assert!(cannot_make(&Host::default(), &refused()).unwrap().contains("no cgroup filesystem"));
+    }
+
+    #[test]
+    fn zeros_of_engines_ask_for_nothing() {
+        let asks = |json| asks_for_limits(&serde_json::from_str(json).unwrap());
+        assert!(!asks(
+            r#"{"cpu": {"shares": 0}, "pids": {"limit": 0}, "memory": {}, "blockIO": {"weight": 0}}"#
+        ));
+        assert!(asks(r#"{"pids": {"limit": 1}}"#));
+        assert!(asks(r#"{"unified": {"memory.high": "1"}}"#));
     }
 }

@@ -140,6 +140,27 @@ fn frozen_is_frozen_and_can_be_killed() {
 }
 
 #[test]
+#[ignore = "needs root and a v1 freezer"]
+fn a_legacy_host_freezes_and_kills_with_its_own_freezer() {
+    if unified() {
+        return eprintln!("skipped: no v1 hierarchies here");
+    }
+    let plan = plan("legacy", "{}");
+    let mut cgroup = plan.create().unwrap();
+    let _inside = Inside::new(&cgroup, "sleep 100");
+    let v2 = cgroup.v2.take();
+    cgroup.freeze().unwrap();
+    assert!(cgroup.is_frozen().unwrap());
+    cgroup.thaw().unwrap();
+    assert!(!cgroup.is_frozen().unwrap() && !cgroup.is_empty().unwrap());
+    cgroup.freeze().unwrap();
+    let error = super::tests::plan("legacy", "{}").create().unwrap_err().to_string();
+    assert!(error.contains("is frozen (FROZEN)"), "{error}");
+    cgroup.v2 = v2;
+    finish(&cgroup, &plan.record());
+}
+
+#[test]
 #[ignore = "needs root and a writable cgroupfs"]
 fn a_cgroup_with_processes_is_refused_on_v2() {
     let plan = plan("taken", "{}");

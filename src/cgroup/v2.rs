@@ -7,8 +7,7 @@ use super::make::Made;
 use super::record::Place;
 use crate::error::{Error, Result};
 
-/// Makes the container's directory and enables controllers for it. `shared`: v1 hierarchies exist beside it, and
-/// there processes that are already inside are not refused.
+/// Makes the container's directory and enables controllers for it; those of `needed` must be there.
 pub(super) fn make(place: &Place, enable: &[String], needed: &[String], made: &mut Made) -> Result<Dir> {
     made.make(place)?;
     enable_controllers(place, enable, needed)?;

@@ -32,10 +32,14 @@ pub const MOV: u8 = 0xb7;
 pub const AND: u8 = 0x54;
 /// `dst = (u32)dst >> imm`: BPF_ALU | BPF_RSH | BPF_K.
 pub const SHIFT_RIGHT: u8 = 0x74;
+/// `dst = (u32)dst << (src & 31)`: BPF_ALU | BPF_LSH | BPF_X.
+pub const SHIFT_LEFT_REG: u8 = 0x6c;
 /// Jump always: BPF_JMP | BPF_JA.
 pub const JUMP: u8 = 0x05;
 /// Jump if `dst == imm`: BPF_JMP | BPF_JEQ | BPF_K.
 pub const JUMP_IF_EQUAL: u8 = 0x15;
+/// Jump if `dst > imm`, unsigned: BPF_JMP | BPF_JGT | BPF_K.
+pub const JUMP_IF_ABOVE: u8 = 0x25;
 /// Jump if `dst & imm`: BPF_JMP | BPF_JSET | BPF_K.
 pub const JUMP_IF_ANY: u8 = 0x45;
 /// Jump if `dst != imm`: BPF_JMP | BPF_JNE | BPF_K.

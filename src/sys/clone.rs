@@ -54,11 +54,11 @@ pub fn clone3(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Option<
     // SAFETY: `args` is a live clone_args of exactly the size passed on; without CLONE_VM the child has a
     // memory of its own, and the caller has no other thread whose locks it could miss.
     let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
-    match Errno::result(ret)? {
-        0 => Ok(None),
-        // SAFETY: the kernel stored a new descriptor in `pidfd`; it is ours alone.
-        pid => {
-            Ok(Some(Child { pid: Pid::from_raw(pid as i32), pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }))
-        }
+    let pid = Errno::result(ret)?;
+    if pid == 0 {
+        return Ok(None);
     }
+    // SAFETY: the kernel stored a new descriptor in `pidfd`; it is ours alone.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Some(Child { pid: Pid::from_raw(pid as i32), pidfd }))
 }

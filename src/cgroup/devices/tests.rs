@@ -34,7 +34,12 @@ fn interpret(program: &[Insn], kind: u32, access: u32, major: u32, minor: u32) -
                 regs[dst] = u64::from((regs[dst] as u32) >> insn.imm);
                 false
             }
+            bpf::SHIFT_LEFT_REG => {
+                regs[dst] = u64::from((regs[dst] as u32) << (regs[src] & 31));
+                false
+            }
             bpf::JUMP => true,
+            bpf::JUMP_IF_ABOVE => regs[dst] > imm,
             bpf::JUMP_IF_EQUAL => regs[dst] == imm,
             bpf::JUMP_IF_ANY => regs[dst] & imm != 0,
             bpf::JUMP_UNLESS_EQUAL => regs[dst] != imm,
@@ -80,11 +85,11 @@ impl Dice {
     fn rule(&mut self) -> Rule {
         let number = |roll: u64| if roll == 0 { None } else { Some(roll as u32) };
         Rule {
-            allow: self.roll(2) == 0,
+            allow: self.roll(3) != 0,
             kind: [Kind::Any, Kind::Block, Kind::Char][self.roll(3) as usize],
             major: number(self.roll(4)),
-            minor: number(self.roll(4)),
-            access: self.roll(7) as u8 + 1,
+            minor: [number(self.roll(4)), number(self.roll(4)), Some(31), Some(63)][self.roll(4) as usize],
+            access: if self.roll(2) == 0 { ALL } else { self.roll(7) as u8 + 1 },
         }
     }
 }
@@ -100,7 +105,9 @@ fn program_decides_as_the_rules_say() {
         let program = program::compile(&rules).unwrap();
         for kind in 1..=2 {
             for access in 1..=7 {
-                for (major, minor) in [(1, 1), (1, 2), (2, 3), (3, 1), (9, 9), (1, 3), (136, 4), (5, 0)] {
+                for (major, minor) in
+                    [(1, 1), (1, 2), (2, 3), (3, 1), (9, 9), (1, 3), (136, 4), (5, 0), (2, 31), (3, 63)]
+                {
                     assert_eq!(
                         interpret(&program, kind, access, major, minor),
                         Some(oracle(&rules, kind, access, major, minor)),
