@@ -278,12 +278,14 @@ fn clean(t: &T) -> Option<String> {
             let id = entry.file_name();
             let mut command = t.command_at(&root);
             command.args(["delete", "--force"]).arg(&id).stdout(Stdio::null()).stderr(Stdio::null());
-            let mut child = command.spawn().unwrap();
+            let child = Pid::from_raw(command.spawn().unwrap().id() as i32);
             let end = Instant::now() + patience();
-            while child.try_wait().unwrap().is_none() {
+            // Reaps whatever the containers leave meanwhile: zombies would keep them from ending.
+            while !matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(s) if s.pid() == Some(child)) {
                 if Instant::now() > end {
-                    let _ = child.kill();
+                    let _ = kill(child, Signal::SIGKILL);
                     trouble = Some(format!("delete --force {id:?} hangs after the test"));
+                    break;
                 }
                 thread::sleep(Duration::from_millis(2));
             }
