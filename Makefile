@@ -1,0 +1,41 @@
+# Everything a contributor types. `make help` lists it.
+TARGET   := x86_64-unknown-linux-gnu
+MYRT     := target/$(TARGET)/release/myrt
+RUNTIME  ?= $(MYRT)
+PREFIX   ?= /usr/local
+
+.PHONY: build demo check test runtime-tests calibrate conformance install clean help
+
+build: ## Build the static binary
+	@hack/deps build
+	cargo build --release --locked
+
+demo: build ## Run the main job: a real bundle, its plan, its limits and its isolation
+	hack/demo $(MYRT)
+
+check: ## Format, lints, unit tests and golden plans; needs no root
+	@hack/deps build
+	cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings && cargo test --locked
+	cd runtime-tests && cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings
+
+test: build check runtime-tests ## Everything that this machine can run (as root)
+
+runtime-tests: ## Black-box tests against RUNTIME: the host as it is, and a pure cgroup v2 view
+	@hack/deps test
+	hack/runtime-tests $(RUNTIME)
+
+calibrate: ## The same tests against the distribution's runc and crun
+	@hack/deps test
+	hack/runtime-tests runc crun
+
+conformance: build ## The OCI validation suite, built in SUITE=dir
+	hack/conformance $(SUITE) $(RUNTIME)
+
+install: build ## Install to PREFIX/bin
+	install -D -m 755 $(MYRT) $(DESTDIR)$(PREFIX)/bin/myrt
+
+clean: ## Remove what was built
+	cargo clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
