@@ -1,1 +1,369 @@
-//! to come
+//! What a hostile image, config or caller may try. Each test first shows that the attack is possible without the
+//! defence, or that what it builds on is there.
+
+use crate::bundle::{Output, errno};
+use crate::harness::{T, before_exec};
+use crate::host::{self, Need, mount_points};
+use crate::read;
+use nix::mount::{MsFlags, mount};
+use serde_json::json;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A folder of the host that no container may reach, with a file in it.
+fn victim(t: &T) -> PathBuf {
+    let victim = t.dir.join("victim");
+    fs::create_dir_all(&victim).unwrap();
+    fs::write(victim.join("host-secret"), "secret").unwrap();
+    victim
+}
+
+fn names_in(dir: &PathBuf) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Fails if the container could be run and its output shows the secret's name.
+#[track_caller]
+fn hides(output: &Output) {
+    assert!(!output.err.contains("panicked"), "{}", output.err);
+    assert!(output.code != 0 || !output.out.contains("host-secret"), "the host is visible: {}", output.out);
+}
+
+pub fn symlink_in_a_mount_destination_leads_nowhere_outside(t: &T) {
+    let victim = victim(t);
+    let b = t.bundle();
+    symlink(&victim, b.rootfs().join("m")).unwrap();
+    fs::create_dir(b.rootfs().join("m/proof")).unwrap();
+    assert!(victim.join("proof").exists(), "a plain mkdir follows the link out of the rootfs");
+    let b = b.mount("/m/new", "tmpfs", "tmpfs", &[]);
+    let _ = b.inside(&["exit 0"]).run();
+    assert_eq!(names_in(&victim), ["host-secret", "proof"]);
+}
+
+pub fn relative_symlink_in_a_mount_destination_leads_nowhere_outside(t: &T) {
+    let victim = victim(t);
+    let b = t.bundle();
+    symlink("../../victim", b.rootfs().join("m")).unwrap();
+    assert!(b.rootfs().join("m/host-secret").exists(), "a plain path follows the link out of the rootfs");
+    let source = t.dir.join("source");
+    fs::write(&source, "").unwrap();
+    let _ = b.mount("/m/new", "bind", &source, &["bind"]).inside(&["exit 0"]).run();
+    assert_eq!(names_in(&victim), ["host-secret"]);
+}
+
+pub fn symlink_to_the_hosts_folder_shows_it_to_no_container(t: &T) {
+    let victim = victim(t);
+    let b = t.bundle();
+    symlink(&victim, b.rootfs().join("m")).unwrap();
+    assert!(b.rootfs().join("m/host-secret").exists(), "a plain path follows the link");
+    hides(&b.mount("/m", "tmpfs", "tmpfs", &["tmpcopyup"]).inside(&["list /m"]).run());
+}
+
+pub fn symlink_at_dev_gets_no_devices_outside(t: &T) {
+    let victim = victim(t);
+    let mut b = t.bundle();
+    b.config["mounts"].as_array_mut().unwrap().truncate(1);
+    fs::remove_dir(b.rootfs().join("dev")).unwrap();
+    symlink(&victim, b.rootfs().join("dev")).unwrap();
+    assert!(b.rootfs().join("dev/host-secret").exists(), "a plain path follows the link");
+    let _ = b.inside(&["exit 0"]).run();
+    assert_eq!(names_in(&victim), ["host-secret"]);
+}
+
+pub fn symlink_at_the_working_directory_makes_nothing_outside(t: &T) {
+    let victim = victim(t);
+    let b = t.bundle().set("/process/cwd", "/m/new");
+    symlink(&victim, b.rootfs().join("m")).unwrap();
+    assert!(b.rootfs().join("m/host-secret").exists(), "a plain path follows the link");
+    let _ = b.inside(&["exit 0"]).run();
+    assert_eq!(names_in(&victim), ["host-secret"]);
+}
+
+pub fn device_path_with_dots_makes_nothing_outside(t: &T) {
+    let victim = victim(t);
+    let device = json!([{ "path": "/dev/../../../victim/node", "type": "c", "major": 1, "minor": 3 }]);
+    let b = t.bundle().set("/linux/devices", device);
+    assert!(b.rootfs().join("../../victim").exists(), "a plain path climbs out of the rootfs");
+    let _ = b.inside(&["exit 0"]).run();
+    assert_eq!(names_in(&victim), ["host-secret"]);
+}
+
+pub fn destination_with_dots_mounts_nothing_outside(t: &T) {
+    let victim = victim(t);
+    let b = t.bundle().mount("/../../victim/new", "tmpfs", "tmpfs", &[]);
+    assert!(b.rootfs().join("../../victim").exists(), "a plain path climbs out of the rootfs");
+    let _ = b.inside(&["exit 0"]).run();
+    assert_eq!(names_in(&victim), ["host-secret"]);
+}
+
+pub fn proc_that_is_a_symlink_loses_no_mask(t: &T) {
+    // CVE-2019-19921: the mask would cover a path that the container can rename.
+    let b = t.bundle().set("/linux/maskedPaths", json!(["/proc/filesystems"]));
+    fs::remove_dir(b.rootfs().join("proc")).unwrap();
+    symlink("/tmp", b.rootfs().join("proc")).unwrap();
+    let output = b.inside(&["read /proc/filesystems", "read /tmp/filesystems"]).run();
+    if output.code == 0 {
+        for probe in output.probes() {
+            assert!(probe["text"].as_str().unwrap_or_default().is_empty(), "unmasked: {probe}");
+        }
+    }
+}
+
+pub fn folder_bound_over_proc_takes_no_sysctl(t: &T) {
+    // CVE-2019-16884 and its kin: what the runtime writes to /proc must be the kernel's.
+    let fake = t.dir.join("fake");
+    fs::create_dir_all(fake.join("sys/kernel")).unwrap();
+    fs::create_dir_all(fake.join("self")).unwrap();
+    fs::write(fake.join("sys/kernel/msgmax"), "untouched").unwrap();
+    let mut b = t.bundle().set("/linux/sysctl", json!({ "kernel.msgmax": "4097" }));
+    b.config["mounts"][0] = json!({ "destination": "/proc", "type": "bind", "source": fake, "options": ["bind"] });
+    let output = b.inside(&["exit 0"]).run();
+    assert_eq!(read(fake.join("sys/kernel/msgmax")), "untouched", "{}", output.err);
+}
+
+pub fn mask_is_not_made_from_a_dev_null_of_the_image(t: &T) {
+    // CVE-2025-31133: a link at /dev/null would be bound over the masked file.
+    let mut b = t.bundle().file("/secret", "secret").file("/other", "host-secret").link("/dev/null", "/other");
+    assert_eq!(read(b.rootfs().join("other")), "host-secret");
+    b.config["mounts"].as_array_mut().unwrap().truncate(1);
+    let b = b.set("/linux/maskedPaths", json!(["/secret"]));
+    let output = b.inside(&["read /secret"]).run();
+    hides(&output);
+    if output.code == 0 {
+        assert_eq!(output.probes()[0]["text"], "");
+    }
+}
+
+pub fn console_is_not_made_through_a_link_of_the_image(t: &T) {
+    // CVE-2025-52565.
+    let victim = victim(t);
+    let mut b = t.bundle().set("/process/terminal", true);
+    b.config["mounts"].as_array_mut().unwrap().retain(|m| m["destination"] != "/dev");
+    fs::create_dir_all(b.rootfs().join("dev/pts")).unwrap();
+    symlink(victim.join("console"), b.rootfs().join("dev/console")).unwrap();
+    fs::write(b.rootfs().join("dev/console"), "").unwrap();
+    assert_eq!(names_in(&victim), ["console", "host-secret"], "a plain write follows the link");
+    fs::remove_file(victim.join("console")).unwrap();
+    let (_listener, path) = crate::terminal::listen(t);
+    let _ = b.create_with(&["--console-socket", path.to_str().unwrap()]);
+    assert_eq!(names_in(&victim), ["host-secret"]);
+}
+
+/// Runs a bundle with a descriptor of the victim folder left open at 20.
+fn with_leaked_descriptor(t: &T, cwd: &str) -> Output {
+    let folder = fs::File::open(victim(t)).unwrap();
+    assert_eq!(names_in(&PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))), ["host-secret"], "magic links work");
+    let b = t.bundle().set("/process/cwd", cwd).inside(&["list .", "report"]);
+    let mut command = b.command("run", &[]);
+    before_exec(&mut command, move || {
+        // SAFETY: descriptor 20 of the child is free; it stays open over the exec.
+        unsafe { libc::dup2(folder.as_raw_fd(), 20) };
+        Ok(())
+    });
+    t.finish(command)
+}
+
+pub fn working_directory_through_a_descriptor_is_refused(t: &T) {
+    // CVE-2024-21626.
+    for fd in [3, 4, 5, 6, 7, 8, 9, 10, 20] {
+        hides(&with_leaked_descriptor(t, &format!("/proc/self/fd/{fd}")));
+    }
+    with_leaked_descriptor(t, "/proc/self/fd/20").refused();
+}
+
+pub fn descriptors_of_the_caller_are_not_passed_on(t: &T) {
+    let report = with_leaked_descriptor(t, "/").ok().probes().remove(1);
+    assert_eq!(report["fds"].as_object().unwrap().keys().collect::<Vec<_>>(), ["0", "1", "2"], "{}", report["fds"]);
+}
+
+pub fn exec_through_a_descriptor_is_refused(t: &T) {
+    let c = t.bundle().start();
+    for fd in 3..12 {
+        let output = c.call("exec", &["--cwd", &format!("/proc/self/fd/{fd}")], &["/inside", "stat", "usr"]);
+        assert!(output.code != 0 || errno(&output.probes()[0]) != 0, "descriptor {fd} leads to the host");
+    }
+}
+
+pub fn users_beyond_32_bits_are_refused(t: &T) {
+    let c = t.bundle().start();
+    assert_eq!(c.exec(&["--user", "4294967294"], &["report"]).remove(0)["uids"][0], 4_294_967_294u32, "the greatest one works");
+    for user in ["4294967296", "4294967295", "-1", "18446744073709551616", "0:4294967296", "0:4294967295"] {
+        let output = c.call("exec", &["--user", user], &["/inside", "report"]);
+        assert_ne!(output.code, 0, "--user {user} is {}", output.out);
+    }
+}
+
+pub fn users_that_are_not_decimal_are_refused(t: &T) {
+    let c = t.bundle().start();
+    for user in ["0x0", "1e3", " 0", "0 ", "+0", "1000:", ":0", "0:0:0", "٣"] {
+        let output = c.call("exec", &["--user", user], &["/inside", "report"]);
+        assert_ne!(output.code, 0, "--user {user:?} is {}", output.out);
+    }
+}
+
+pub fn numeric_user_is_not_looked_up_as_a_name(t: &T) {
+    // CVE-2016-3697: an image with a user named "1000" that is root.
+    let c = t.bundle().file("/etc/passwd", "1000:x:0:0:root:/:/bin/sh\n").start();
+    assert_eq!(c.exec(&["--user", "1000"], &["report"])[0]["uids"], json!([1000, 1000, 1000]));
+}
+
+pub fn ids_in_the_config_beyond_32_bits_are_refused(t: &T) {
+    for (field, value) in [("uid", json!(4_294_967_296u64)), ("gid", json!(-1)), ("uid", json!(1.5)), ("uid", json!("0"))] {
+        t.bundle().set(&format!("/process/user/{field}"), value).refused();
+    }
+    t.bundle().set("/process/user/additionalGids", json!([4_294_967_296u64])).refused();
+}
+
+pub fn inheritable_capabilities_of_the_caller_stay_outside(t: &T) {
+    // CVE-2022-24769 and its kin.
+    let b = t.bundle().caps(&["CAP_KILL"], &["bounding", "permitted", "effective"]).inside(&["report"]);
+    let mut command = b.command("run", &[]);
+    before_exec(&mut command, || {
+        let header = [0x2008_0522u32, 0];
+        let mut data = [0u32; 6];
+        // SAFETY: both structures have the size that version 3 asks for.
+        unsafe {
+            libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr());
+            (data[2], data[5]) = (data[1], data[4]);
+            match libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        }
+    });
+    let report = t.finish(command).ok().probes().remove(0);
+    assert_eq!(report["capabilities"]["inheritable"], 0);
+}
+
+pub fn cgroups_path_with_dots_is_refused(t: &T) {
+    t.needs(&[Need::Cgroupfs]);
+    for path in ["/../../frob", "/myrt-tests/../../frob", "../frob"] {
+        t.bundle().set("/linux/cgroupsPath", path).refused();
+    }
+}
+
+pub fn cgroups_path_with_dots_reaches_no_other_cgroup(t: &T) {
+    t.needs(&[Need::Cgroupfs]);
+    let b = t.bundle();
+    let path = t.cgroups_path(&b.id);
+    let output = b.set("/linux/cgroupsPath", format!("{path}/../../../../frob-{}", t.run)).create_with(&[]);
+    for mount in host::cgroup_mounts() {
+        assert!(!mount.join(format!("../frob-{}", t.run)).exists());
+    }
+    if let Ok(c) = output {
+        c.delete_by_force().ok();
+        for mount in host::cgroup_mounts() {
+            assert!(!mount.join(format!("frob-{}", t.run)).exists(), "left behind");
+        }
+    }
+}
+
+pub fn odd_container_ids_are_refused(t: &T) {
+    let long = "x".repeat(300);
+    let b = t.bundle();
+    b.write();
+    for id in ["", ".", "..", "a/b", "../escape", "a b", "line\nbreak", "a\tb", "*", "ünï", "a\\b", "a:b", long.as_str()] {
+        let output = t.runtime(&["create", "--bundle", b.dir.to_str().unwrap(), "--", id]);
+        assert_ne!(output.code, 0, "{id:?} is accepted");
+    }
+    assert!(!t.dir.join("escape").exists());
+}
+
+pub fn usual_container_ids_are_accepted(t: &T) {
+    for id in ["a", "A-b_c.d+e", "0", "-x"].iter().filter(|id| !id.starts_with('-')) {
+        let mut b = t.bundle();
+        b.id = format!("{id}{}", b.id);
+        assert_eq!(b.create().status(), "created");
+    }
+}
+
+pub fn mounts_of_the_container_do_not_reach_a_shared_host(t: &T) {
+    let none = None::<&str>;
+    mount(none, &t.dir, none, MsFlags::MS_SHARED, none).unwrap();
+    let leak = t.dir.join("leak");
+    fs::create_dir(&leak).unwrap();
+    let mut proof = Command::new("unshare");
+    proof.args(["--mount", "--propagation", "unchanged", "mount", "-t", "tmpfs", "tmpfs"]).arg(&leak);
+    t.finish(proof).ok();
+    assert!(mount_points().contains(&leak.to_str().unwrap().to_string()), "a shared parent passes mounts on");
+    let before = mount_points();
+    let c = t.bundle().mount("/m", "tmpfs", "tmpfs", &[]).start();
+    assert_eq!(mount_points(), before);
+    c.delete_by_force().ok();
+}
+
+pub fn program_without_a_terminal_cannot_reach_the_callers(t: &T) {
+    let (_outer, inner) = crate::terminal::pty();
+    let b = t.bundle().all_caps().inside(&["report"]);
+    let proof = Command::new("true").status();
+    assert!(proof.unwrap().success());
+    let mut command = b.command("run", &[]);
+    before_exec(&mut command, move || {
+        nix::unistd::setsid()?;
+        // SAFETY: a plain system call on a live descriptor.
+        match unsafe { libc::ioctl(inner.as_raw_fd(), libc::TIOCSCTTY, 0) } {
+            0 => fs::File::open("/dev/tty").map(|_| ()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    });
+    let report = t.finish(command).ok().probes().remove(0);
+    assert_eq!(report["tty"]["controlling"], false);
+}
+
+pub fn binary_of_the_runtime_cannot_be_written_from_inside(t: &T) {
+    // CVE-2019-5736: while a container waits for start, its first process is still the runtime. Who keeps a
+    // descriptor of its executable can write to it as soon as it is busy no more.
+    let copy = t.dir.join("runtime");
+    fs::copy(&t.runtime, &copy).unwrap();
+    let command = |args: &[&str]| {
+        let mut command = Command::new(&copy);
+        command.arg("--root").arg(t.dir.join("state")).args(args).current_dir(&t.dir);
+        t.finish(command)
+    };
+    let b = t.bundle().all_caps().inside(&["pause"]);
+    b.write();
+    command(&["create", "--bundle", b.dir.to_str().unwrap(), &b.id]).ok();
+    command(&["exec", "--detach", &b.id, "/inside", "overwrite", "/proc/1/exe", "/tmp/holds", "/tmp/result"]).ok();
+    crate::harness::wait_for("a descriptor of the executable", || b.rootfs().join("tmp/holds").exists().then_some(()));
+    command(&["start", &b.id]).ok();
+    let result = crate::harness::wait_for("the attempt", || fs::read_to_string(b.rootfs().join("tmp/result")).ok().filter(|r| r.ends_with('\n')));
+    assert!(fs::OpenOptions::new().write(true).open(&copy).is_ok(), "outside, root may write it");
+    let binary = fs::metadata(&copy).unwrap();
+    let written = format!("{} {} 0\n", binary.dev(), binary.ino());
+    assert_ne!(result, written, "device, inode, errno");
+}
+
+pub fn program_cannot_be_the_runtime_itself(t: &T) {
+    // The other way to it: a program that is a link to the one that executes it.
+    let binary = fs::metadata(&t.runtime).unwrap();
+    let b = t.bundle().all_caps().link("/self", "/proc/self/exe").args(&["/self", "--version"]);
+    let before = (binary.ino(), binary.mtime(), binary.size());
+    let _ = b.run();
+    let after = fs::metadata(&t.runtime).unwrap();
+    assert_eq!(before, (after.ino(), after.mtime(), after.size()));
+}
+
+pub fn user_namespace_keeps_the_hosts_files_out_of_reach(t: &T) {
+    t.needs(&[Need::UserNamespaces]);
+    let victim = victim(t);
+    fs::set_permissions(victim.join("host-secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let plain = t.bundle().mount("/m", "bind", &victim, &["bind"]).tries(&["read /m/host-secret"]);
+    assert_eq!(plain, [0], "root without a user namespace reads it");
+    let b = t.bundle().user_namespace().mount("/m", "bind", &victim, &["bind"]);
+    assert_eq!(b.all_caps().tries(&["read /m/host-secret"]), [libc::EACCES]);
+}
+
+pub fn environment_of_the_caller_does_not_steer_the_runtime(t: &T) {
+    let b = t.bundle().inside(&["exit 7"]);
+    let mut command = b.command("run", &[]);
+    for (key, value) in [("_LIBCONTAINER_INITPIPE", "0"), ("_OCI_SYNCPIPE", "0"), ("_LIBCONTAINER_LOGPIPE", "1")] {
+        command.env(key, value);
+    }
+    assert_eq!(t.finish(command).code, 7);
+}

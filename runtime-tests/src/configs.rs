@@ -18,7 +18,7 @@ fn adopt<'t>(t: &'t T, text: &str) -> Bundle<'t> {
     b.config.as_object_mut().unwrap().remove("hooks");
     for (i, mount) in b.config["mounts"].as_array_mut().unwrap().iter_mut().enumerate() {
         if mount["type"] == "bind" {
-            let source = t.dir.join(format!("source-{i}"));
+            let source = b.dir.join(format!("source-{i}"));
             // A destination with a dot or below /etc is a file, the others are folders.
             let destination = mount["destination"].as_str().unwrap();
             if destination.starts_with("/etc") || destination.contains('.') || destination.contains("sbin") {

@@ -54,7 +54,7 @@ pub fn exec_has_the_user_directory_and_environment_of_the_config(t: &T) {
 
 pub fn exec_options_set_user_directory_and_environment(t: &T) {
     let c = t.bundle().start();
-    let options = ["--user", "11:12", "--cwd", "/tmp", "--env", "B=2", "--env", "C=3", "-g", "13", "--additional-gids", "14"];
+    let options = ["--user", "11:12", "--cwd", "/tmp", "--env", "B=2", "--env", "C=3", "--additional-gids", "13", "--additional-gids", "14"];
     let report = c.exec(&options, &["report"]).remove(0);
     assert_eq!((&report["uids"][0], &report["gids"][0]), (&json!(11), &json!(12)));
     assert_eq!(report["groups"], json!([13, 14]));

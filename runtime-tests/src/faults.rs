@@ -1,1 +1,346 @@
-//! to come
+//! Faults that must be survived: each ends with a clear error or a whole container, and nothing is left behind.
+
+use crate::bundle::{Bundle, Output};
+use crate::harness::{T, before_exec, wait_for};
+use crate::host::{self, lives};
+use crate::read;
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+/// The cgroups of a container by its path, in every hierarchy.
+fn groups(t: &T, id: &str) -> Vec<PathBuf> {
+    let path = t.cgroups_path(id);
+    host::cgroup_mounts().iter().map(|m| m.join(path.trim_start_matches('/'))).filter(|g| g.exists()).collect()
+}
+
+/// After this, the id must be as if it had never been used.
+#[track_caller]
+fn force_cleans_up(t: &T, id: &str) {
+    t.runtime(&["delete", "--force", id]).ok();
+    wait_for("the cgroups are gone", || groups(t, id).is_empty().then_some(()));
+    let mut again = t.bundle();
+    again.id = id.to_string();
+    let c = again.set("/linux/cgroupsPath", t.cgroups_path(id)).create();
+    assert_eq!(c.status(), "created");
+    c.delete_by_force().ok();
+}
+
+/// A hook of this kind that kills the `create` above it; then all is cleaned up from the id alone.
+#[track_caller]
+fn create_killed_in_a_hook(t: &T, kind: &str) {
+    let script = t.dir.join("killer");
+    fs::write(&script, "#!/bin/sh\nkill -9 $(cat $(dirname $0)/pid)\nsleep 100\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let b = t.bundle().hook(kind, json!({ "path": script }));
+    let mut command = b.command("create", &[]);
+    let pid = t.dir.join("pid");
+    before_exec(&mut command, move || fs::write(&pid, std::process::id().to_string()));
+    assert_eq!(t.finish(command).code, 128 + 9);
+    force_cleans_up(t, &b.id);
+}
+
+pub fn create_killed_in_a_prestart_hook_is_cleaned_up_by_id(t: &T) {
+    create_killed_in_a_hook(t, "prestart");
+}
+
+pub fn create_killed_in_a_create_runtime_hook_is_cleaned_up_by_id(t: &T) {
+    create_killed_in_a_hook(t, "createRuntime");
+}
+
+pub fn create_killed_in_a_create_container_hook_is_cleaned_up_by_id(t: &T) {
+    create_killed_in_a_hook(t, "createContainer");
+}
+
+pub fn create_killed_at_any_moment_is_cleaned_up_by_id(t: &T) {
+    // The moments are spread over what a create takes; wherever they fall, the same must hold.
+    for moment in 0..12 {
+        let b = t.bundle().inside(&["pause"]);
+        let running = t.begin(b.command("create", &[]));
+        thread::sleep(Duration::from_micros(1500 * moment));
+        running.signal(Signal::SIGKILL);
+        running.wait();
+        force_cleans_up(t, &b.id);
+    }
+}
+
+pub fn foreground_run_that_is_killed_is_cleaned_up_by_id(t: &T) {
+    let b = t.bundle().inside(&["pause"]);
+    let running = b.begin();
+    wait_for("it runs", || t.runtime(&["state", &b.id]).out.contains("\"running\"").then_some(()));
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    force_cleans_up(t, &b.id);
+}
+
+pub fn of_many_creates_of_one_id_exactly_one_wins(t: &T) {
+    let bundles: Vec<Bundle> = (0..8).map(|_| t.bundle().inside(&["pause"])).collect();
+    let id = bundles[0].id.clone();
+    let started: Vec<_> = bundles
+        .into_iter()
+        .map(|mut b| {
+            b.id = id.clone();
+            t.begin(b.set("/linux/cgroupsPath", t.cgroups_path(&id)).command("create", &[]))
+        })
+        .collect();
+    let outputs: Vec<Output> = started.into_iter().map(|r| r.wait()).collect();
+    let winners = outputs.iter().filter(|o| o.code == 0).count();
+    assert_eq!(winners, 1, "{outputs:?}");
+    t.runtime(&["start", &id]).ok();
+    let state = t.runtime(&["state", &id]).ok().json();
+    assert_eq!(state["status"], "running");
+    assert!(lives(state["pid"].as_i64().unwrap()));
+}
+
+pub fn fifty_containers_at_once_all_run(t: &T) {
+    let started: Vec<_> = (0..50).map(|_| t.bundle().inside(&["exit 5"]).begin()).collect();
+    for running in started {
+        assert_eq!(running.wait().code, 5);
+    }
+    assert_eq!(t.runtime(&["list", "-q"]).ok().out.trim(), "");
+}
+
+/// The files that hold the state of a container.
+fn state_files(t: &T, id: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![t.dir.join("state")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() && entry.path().to_string_lossy().contains(id) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// With one container's state spoilt, the other is listed and the first can be removed.
+#[track_caller]
+fn survives_spoilt_state(t: &T, spoil: impl Fn(&PathBuf)) {
+    let (spoilt, whole) = (t.bundle().start(), t.bundle().start());
+    let pid = spoilt.pid();
+    let files = state_files(t, &spoilt.id);
+    assert!(!files.is_empty());
+    files.iter().for_each(spoil);
+    let list = t.runtime(&["list"]);
+    assert!(list.out.contains(&whole.id), "{}{}", list.out, list.err);
+    spoilt.delete_by_force().ok();
+    wait_for("the program ends", || (!lives(pid)).then_some(()));
+    assert_eq!(whole.status(), "running");
+}
+
+pub fn truncated_state_hinders_neither_list_nor_delete(t: &T) {
+    survives_spoilt_state(t, |file| {
+        let text = fs::read(file).unwrap();
+        fs::write(file, &text[..text.len() / 2]).unwrap();
+    });
+}
+
+pub fn empty_state_hinders_neither_list_nor_delete(t: &T) {
+    survives_spoilt_state(t, |file| fs::write(file, "").unwrap());
+}
+
+pub fn corrupt_state_hinders_neither_list_nor_delete(t: &T) {
+    survives_spoilt_state(t, |file| fs::write(file, b"\xff\x00{]").unwrap());
+}
+
+pub fn missing_state_hinders_neither_list_nor_delete(t: &T) {
+    survives_spoilt_state(t, |file| fs::remove_file(file).unwrap());
+}
+
+pub fn closed_stdio_is_no_fault(t: &T) {
+    let b = t.bundle().inside(&["stat /dev/null", "exit 8"]);
+    let mut command = b.command("run", &[]);
+    before_exec(&mut command, || {
+        // SAFETY: closes descriptors of the child only.
+        (0..3).for_each(|fd| _ = unsafe { libc::close(fd) });
+        Ok(())
+    });
+    let running = t.begin(command);
+    // The exit status may be that of the program or, as println fails inside, of a panic; the runtime lives on.
+    let code = running.wait().code;
+    assert!([8, 101].contains(&code), "{code}");
+}
+
+pub fn root_that_is_a_file_is_refused(t: &T) {
+    let root = t.dir.join("root-file");
+    fs::write(&root, "").unwrap();
+    let b = t.bundle();
+    b.write();
+    let mut command = t.command_at(&root);
+    command.args(["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
+    t.finish(command).refused();
+    assert!(groups(t, &b.id).is_empty());
+}
+
+pub fn root_that_is_read_only_is_refused(t: &T) {
+    let root = t.dir.join("root-ro");
+    fs::create_dir(&root).unwrap();
+    mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+    let b = t.bundle();
+    b.write();
+    let mut command = t.command_at(&root);
+    command.args(["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
+    t.finish(command).refused();
+    assert!(groups(t, &b.id).is_empty());
+}
+
+pub fn root_on_a_full_disk_is_refused_and_nothing_is_left(t: &T) {
+    let root = t.dir.join("root-full");
+    fs::create_dir(&root).unwrap();
+    mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("size=4k")).unwrap();
+    fs::write(root.join("filler"), [0; 4096]).unwrap();
+    let b = t.bundle();
+    b.write();
+    let mut command = t.command_at(&root);
+    command.args(["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
+    t.finish(command).refused();
+    assert!(groups(t, &b.id).is_empty(), "a cgroup is left");
+}
+
+pub fn root_that_is_missing_is_made(t: &T) {
+    let root = t.dir.join("state-deep/a/b");
+    let b = t.bundle().inside(&["exit 9"]);
+    b.write();
+    let mut command = t.command_at(&root);
+    command.args(["run", "--bundle", b.dir.to_str().unwrap(), &b.id]);
+    assert_eq!(t.finish(command).code, 9);
+}
+
+pub fn root_is_open_to_nobody_else(t: &T) {
+    let _c = t.bundle().create();
+    let mode = fs::metadata(t.dir.join("state")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
+
+pub fn too_few_descriptors_are_an_error(t: &T) {
+    let b = t.bundle();
+    let mut command = b.command("create", &[]);
+    before_exec(&mut command, || {
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 5, 5)?;
+        Ok(())
+    });
+    t.finish(command).refused();
+    t.runtime(&["delete", "--force", &b.id]).ok();
+    assert!(groups(t, &b.id).is_empty());
+}
+
+pub fn delete_never_succeeds_while_the_cgroup_is_there(t: &T) {
+    let c = t.bundle().start();
+    let dir = c.cgroups().dir("pids");
+    let mut command = std::process::Command::new("sleep");
+    command.arg("1000");
+    let stranger = t.begin(command);
+    fs::write(dir.join("cgroup.procs"), stranger.pid().to_string()).unwrap();
+    c.kill("KILL");
+    wait_for("the first process ends", || {
+        (read(dir.join("cgroup.procs")).trim() == stranger.pid().to_string()).then_some(())
+    });
+    let output = c.call("delete", &["--force"], &[]);
+    assert!(output.code != 0 || !dir.exists(), "delete reports success, but the cgroup is there");
+    let _ = nix::sys::signal::kill(stranger.pid(), Signal::SIGKILL);
+}
+
+pub fn bundle_that_vanished_hinders_no_delete(t: &T) {
+    let c = t.bundle().start();
+    fs::remove_dir_all(&c.bundle.dir).unwrap();
+    c.stop();
+    c.delete();
+}
+
+/// A config.json of these bytes is refused in one line.
+#[track_caller]
+fn refuses(t: &T, what: &str, config: &[u8]) {
+    let b = t.bundle();
+    b.write();
+    fs::write(b.dir.join("config.json"), config).unwrap();
+    let output = t.runtime(&["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
+    assert_ne!(output.code, 0, "{what} is accepted");
+    assert!(!output.err.trim().is_empty(), "{what}: silence");
+    assert!(!output.err.contains("panic") && !output.err.contains("goroutine"), "{what}: {}", output.err);
+    assert!(output.code < 128, "{what}: killed by signal {}", output.code - 128);
+    assert!(groups(t, &b.id).is_empty(), "{what}: a cgroup is left");
+}
+
+fn config(t: &T) -> String {
+    t.bundle().config.to_string()
+}
+
+pub fn config_that_is_missing_is_refused(t: &T) {
+    let b = t.bundle();
+    t.runtime(&["create", "--bundle", b.dir.to_str().unwrap(), &b.id]).refused().says("config.json");
+}
+
+pub fn config_that_is_empty_or_truncated_is_refused(t: &T) {
+    let whole = config(t);
+    refuses(t, "an empty file", b"");
+    refuses(t, "half of it", &whole.as_bytes()[..whole.len() / 2]);
+    refuses(t, "all but a brace", &whole.as_bytes()[..whole.len() - 1]);
+}
+
+pub fn config_that_is_no_json_object_is_refused(t: &T) {
+    for text in ["null", "[]", "\"text\"", "17", "{}", "nonsense"] {
+        refuses(t, text, text.as_bytes());
+    }
+}
+
+pub fn config_with_bytes_that_are_no_text_is_refused(t: &T) {
+    refuses(t, "NUL bytes", &[0; 100]);
+    refuses(t, "invalid UTF-8", &config(t).replace("/inside", "/in\u{1}side").into_bytes().iter().map(|b| if *b == 1 { 0xff } else { *b }).collect::<Vec<_>>());
+}
+
+pub fn config_with_a_nul_in_a_string_is_refused(t: &T) {
+    t.bundle().set("/process/args", json!(["/inside\0x"])).refused();
+    t.bundle().set("/process/cwd", "/tmp\0/x").refused();
+}
+
+pub fn config_of_wrong_types_is_refused(t: &T) {
+    for (pointer, value) in [
+        ("/process", json!("text")), ("/process/args", json!("text")), ("/process/env", json!({})), ("/root", json!(5)),
+        ("/mounts", json!("none")), ("/linux/namespaces", json!({})), ("/hooks", json!([])), ("/process/cwd", json!(1)),
+    ] {
+        t.bundle().set(pointer, value).refused();
+    }
+}
+
+pub fn config_nested_a_hundred_thousand_levels_deep_is_refused(t: &T) {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let text = config(t).replacen('{', &format!("{{\"annotations\":{deep},"), 1);
+    refuses(t, "a deep config", text.as_bytes());
+}
+
+pub fn config_of_a_hundred_megabytes_is_no_crash(t: &T) {
+    let text = config(t).replacen('{', &format!("{{\"annotations\":{{\"big\":\"{}\"}},", "x".repeat(100 << 20)), 1);
+    let b = t.bundle();
+    fs::write(b.dir.join("config.json"), text).unwrap();
+    let output = t.runtime(&["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
+    assert!(output.code < 128 && !output.err.contains("panic"), "{}: {}", output.code, output.err);
+}
+
+pub fn missing_bundle_is_refused(t: &T) {
+    t.runtime(&["create", "--bundle", "/frobnicate", "some-id"]).refused();
+}
+
+pub fn missing_process_section_is_refused_or_waits(t: &T) {
+    // The spec allows to create without a process; then start has nothing to run.
+    let output = t.bundle().remove("/process").create_with(&[]);
+    if let Ok(c) = output {
+        assert_eq!(c.status(), "created");
+    }
+}
+
+pub fn many_thousand_arguments_and_variables_are_passed(t: &T) {
+    let args: Vec<String> = ["/inside", "report"].into_iter().map(String::from).chain((0..5000).map(|i| i.to_string())).collect();
+    let env: Vec<String> = (0..5000).map(|i| format!("V{i}={i}")).collect();
+    let b = t.bundle().set("/process/args", json!(args)).set("/process/env", json!(env));
+    let output = b.run().ok();
+    assert_eq!(output.probes()[0]["args"].as_array().unwrap().len(), 5002);
+}

@@ -1,1 +1,64 @@
-//! to come
+//! What the spec has and myrt has not: each is refused with one clear line that names it.
+
+use crate::bundle::Bundle;
+use crate::harness::T;
+use crate::host::Need;
+use serde_json::json;
+
+/// One line of error, with a word of what is refused, before anything is touched.
+#[track_caller]
+fn in_one_line(b: Bundle, word: &str) {
+    let t = b.t;
+    t.needs(&[Need::Only("myrt")]);
+    let id = b.id.clone();
+    let output = b.refused();
+    let errors = output.err.lines().filter(|l| !l.starts_with("  ")).count();
+    assert_eq!(errors, 1, "{}", output.err);
+    assert!(output.err.to_lowercase().contains(&word.to_lowercase()), "{word} is not named: {}", output.err);
+    assert!(!t.dir.join("state").join(id).exists(), "state is left");
+}
+
+pub fn idmapped_mount_is_refused(t: &T) {
+    let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]);
+    let mount = json!({ "destination": "/m", "type": "bind", "source": "/tmp", "options": ["bind"],
+        "uidMappings": map, "gidMappings": map });
+    in_one_line(t.bundle().set("/mounts/-", mount), "mappings");
+}
+
+pub fn idmap_option_is_refused(t: &T) {
+    in_one_line(t.bundle().mount("/m", "bind", "/tmp", &["bind", "idmap"]), "idmap");
+    in_one_line(t.bundle().mount("/m", "bind", "/tmp", &["rbind", "ridmap"]), "idmap");
+}
+
+pub fn seccomp_listener_is_refused(t: &T) {
+    let seccomp = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/listener.sock",
+        "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }] });
+    in_one_line(t.bundle().set("/linux/seccomp", seccomp), "listener");
+}
+
+pub fn intel_rdt_is_refused(t: &T) {
+    in_one_line(t.bundle().set("/linux/intelRdt", json!({ "l3CacheSchema": "L3:0=f" })), "intelRdt");
+}
+
+pub fn scheduler_is_refused(t: &T) {
+    in_one_line(t.bundle().set("/process/scheduler", json!({ "policy": "SCHED_BATCH" })), "scheduler");
+}
+
+pub fn io_priority_is_refused(t: &T) {
+    let priority = json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 4 });
+    in_one_line(t.bundle().set("/process/ioPriority", priority), "ioPriority");
+}
+
+pub fn network_devices_are_refused(t: &T) {
+    let b = t.bundle().namespace("network").set("/linux/netDevices", json!({ "eth9": { "name": "eth0" } }));
+    in_one_line(b, "netDevices");
+}
+
+pub fn memory_policy_is_refused(t: &T) {
+    let policy = json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0" });
+    in_one_line(t.bundle().set("/linux/memoryPolicy", policy), "memoryPolicy");
+}
+
+pub fn exec_cpu_affinity_is_refused(t: &T) {
+    in_one_line(t.bundle().set("/process/execCPUAffinity", json!({ "initial": "0", "final": "0" })), "execCPUAffinity");
+}

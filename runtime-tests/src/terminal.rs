@@ -168,7 +168,7 @@ pub fn exec_sends_a_terminal_of_its_own(t: &T) {
 }
 
 /// A terminal of the test, of which a command can be given the inner end.
-fn pty() -> (File, OwnedFd) {
+pub fn pty() -> (File, OwnedFd) {
     let (mut outer, mut inner) = (0, 0);
     let (name, settings, size) = (std::ptr::null_mut(), std::ptr::null(), std::ptr::null());
     // SAFETY: both descriptors are written on success and ours alone.

@@ -59,6 +59,7 @@ fn run(words: &[&str]) -> Value {
             json!({ "names": names })
         })),
         "stat" => of(fs::symlink_metadata(arg(1)).map(|m| stat(&m))),
+        "follow" => of(fs::metadata(arg(1)).map(|m| stat(&m))),
         "access" => tried(unsafe { libc::access(c(arg(1)).as_ptr(), num(2) as i32) } as i64),
         "readlink" => of(fs::read_link(arg(1)).map(|l| json!({ "text": l.to_string_lossy() }))),
         "mkdir" => of(fs::create_dir(arg(1)).map(|()| json!({}))),
@@ -66,6 +67,7 @@ fn run(words: &[&str]) -> Value {
         "symlink" => of(std::os::unix::fs::symlink(arg(1), arg(2)).map(|()| json!({}))),
         "chmod" => tried(unsafe { libc::chmod(c(arg(1)).as_ptr(), num(2) as u32) } as i64),
         "chown" => tried(unsafe { libc::chown(c(arg(1)).as_ptr(), num(2) as u32, num(3) as u32) } as i64),
+        "overwrite" => overwrite(arg(1), arg(2), arg(3)),
         "mknod" => mknod(arg(1), arg(2), num(3) as u32, num(4) as u32),
         "mount" => mount(arg(1), arg(2), arg(3), num(4) as u64, arg(5)),
         "umount" => tried(unsafe { libc::umount2(c(arg(1)).as_ptr(), libc::MNT_DETACH) } as i64),
@@ -369,6 +371,28 @@ fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> Valu
     let (source, target, kind, data) = (c(source), c(target), c(kind), c(data));
     let data = if data.is_empty() { ptr::null() } else { data.as_ptr() };
     tried(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.cast()) } as i64)
+}
+
+/// Keeps a path descriptor of a program that runs, says so in a file, and opens it for writing as soon as it is busy
+/// no more. Writes "DEVICE INODE ERRNO" to another file; writes nothing to the program.
+fn overwrite(path: &str, holds: &str, result: &str) -> Value {
+    let fd = unsafe { libc::open(c(path).as_ptr(), libc::O_PATH) };
+    let mut outcome = format!("0 0 {}\n", errno());
+    let link = format!("/proc/self/fd/{fd}");
+    let facts = fs::metadata(&link);
+    let _ = fs::write(holds, "");
+    if let Ok(facts) = facts {
+        for _ in 0..10_000 {
+            let opened = fs::OpenOptions::new().write(true).open(&link);
+            let errno = opened.err().map_or(0, |e| e.raw_os_error().unwrap_or(-1));
+            outcome = format!("{} {} {errno}\n", facts.dev(), facts.ino());
+            if errno != libc::ETXTBSY {
+                break;
+            }
+            thread::sleep(time::Duration::from_millis(1));
+        }
+    }
+    of(fs::write(result, outcome).map(|()| json!({})))
 }
 
 fn syscall(words: &[&str]) -> Value {
