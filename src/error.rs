@@ -73,18 +73,6 @@ impl Error {
         line.push_str(&self.cause);
         line.replace(['\n', '\r'], " ")
     }
-
-    /// The whole failure as one record of a log.
-    pub fn record(&self) -> String {
-        let mut record = self.line();
-        if let Some(hint) = &self.hint {
-            record.push_str(&format!(" (hint: {hint})"));
-        }
-        if let Some(from) = &self.from {
-            record.push_str(&format!(" (from: {from})"));
-        }
-        record
-    }
 }
 
 impl fmt::Display for Error {

@@ -61,14 +61,15 @@ pub fn warn(text: impl Display) {
 }
 
 /// The one record of a failure; the same text goes to stderr, with hint and origin on lines of their own.
-pub fn error(command: &str, error: &crate::error::Error) {
+pub fn error(error: &crate::error::Error) {
+    let text = format!("{error}");
     if let Some(log) = LOG.get()
         && let Some(file) = &log.file
     {
-        record(file, log.format, "error", &error.record());
+        record(file, log.format, "error", &text);
     }
     // Nobody is left to tell if stderr is closed.
-    drop(writeln!(std::io::stderr(), "myrt: {command}{error}"));
+    drop(writeln!(std::io::stderr(), "myrt: {text}"));
 }
 
 fn write(level: &str, text: &str) {

@@ -28,7 +28,7 @@ use crate::process::session::{self, SetPersonality};
 use crate::process::terminal::OpenTerminal;
 use crate::process::user::Ids;
 use crate::rootfs::cgroups::MountCgroups;
-use crate::rootfs::hide::{Mask, Readonly, ReadonlyRoot};
+use crate::rootfs::hide::{self, ReadonlyRoot};
 use crate::rootfs::mounts::{MountStep, What};
 use crate::rootfs::options::Options;
 use crate::rootfs::pivot::{Chroot, MakeCwd, Pivot};
@@ -284,15 +284,10 @@ impl Plan {
             devices::plan(devices, bind, &mut self.setup)?;
         }
         let mount_label = self.mount_label(linux);
-        for (index, path) in
-            linux.and_then(|l| l.masked_paths().as_deref()).unwrap_or_default().iter().enumerate()
-        {
-            self.setup.push(Mask { path: ContainerPath::new(path)?, index, label: mount_label.clone() });
-        }
-        for (index, path) in
-            linux.and_then(|l| l.readonly_paths().as_deref()).unwrap_or_default().iter().enumerate()
-        {
-            self.setup.push(Readonly { path: ContainerPath::new(path)?, index });
+        if let Some(linux) = linux {
+            let masked = linux.masked_paths().as_deref().unwrap_or_default();
+            let readonly = linux.readonly_paths().as_deref().unwrap_or_default();
+            hide::plan(masked, readonly, mount_label.as_deref(), &mut self.setup)?;
         }
         if let Some(process) = spec.process() {
             self.setup.push(MakeCwd(ContainerPath::new(process.cwd()).from_config("/process/cwd")?));

@@ -177,7 +177,6 @@ impl Cgroups {
     pub fn dir(&self, controller: &str) -> PathBuf {
         let names = match controller {
             "io" => ["blkio", ""],
-            "freeze" => ["freezer", ""],
             other => [other, ""],
         };
         names.iter().find_map(|n| self.0.get(*n)).cloned().unwrap_or_else(|| panic!("no cgroup for {controller}"))

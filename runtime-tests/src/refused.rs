@@ -22,7 +22,7 @@ pub fn idmapped_mount_is_refused(t: &T) {
     let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]);
     let mount = json!({ "destination": "/m", "type": "bind", "source": "/tmp", "options": ["bind"],
         "uidMappings": map, "gidMappings": map });
-    in_one_line(t.bundle().set("/mounts/-", mount), "mappings");
+    in_one_line(t.bundle().set("/mounts/-", mount), "mapped mount");
 }
 
 pub fn idmap_option_is_refused(t: &T) {

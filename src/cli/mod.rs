@@ -153,7 +153,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
             return 0;
         }
         Err(e) => {
-            log::error("", &usage(&e));
+            log::error(&usage(&e));
             return 1;
         }
     };
@@ -173,7 +173,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
     match result {
         Ok(code) => code,
         Err(e) => {
-            log::error("", &e.at(entry.name));
+            log::error(&e.at(entry.name));
             entry.failure
         }
     }

@@ -12,21 +12,39 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
 use crate::error::{Call, Context, Error, Result};
-use crate::step::{Ctx, Outcome, Pointer, Step};
+use crate::step::{Ctx, Outcome, Pointer, Step, Steps};
 use crate::sys::mount::{Attr, Filesystem, attach, attr, clone_fd, clone_path, set_attr};
 use crate::sys::path::{ContainerPath, is_char_device, is_dir};
+
+/// Reads the two lists: absolute paths only (config-linux.md).
+pub fn plan(masked: &[String], readonly: &[String], label: Option<&str>, steps: &mut Steps) -> Result<()> {
+    for (index, path) in masked.iter().enumerate() {
+        let path = absolute(path, Pointer::Item("/linux/maskedPaths", index))?;
+        steps.push(Mask { path, index, label: label.map(str::to_string) });
+    }
+    for (index, path) in readonly.iter().enumerate() {
+        let path = absolute(path, Pointer::Item("/linux/readonlyPaths", index))?;
+        steps.push(Readonly { path, index });
+    }
+    Ok(())
+}
+
+fn absolute(path: &str, at: Pointer) -> Result<ContainerPath> {
+    if !path.starts_with('/') {
+        return Err(Error::new(format!("path {path:?} is not absolute")).from_config(at));
+    }
+    ContainerPath::new(path).from_config(at)
+}
 
 const MISSING: Outcome = Outcome::Skipped("it does not exist");
 
 /// Covers one path so that nothing of it can be read.
 #[derive(Debug)]
-pub struct Mask {
-    /// Where.
-    pub path: ContainerPath,
-    /// The place in `/linux/maskedPaths`.
-    pub index: usize,
+struct Mask {
+    path: ContainerPath,
+    index: usize,
     /// The SELinux label of the empty directory.
-    pub label: Option<String>,
+    label: Option<String>,
 }
 
 impl fmt::Display for Mask {
@@ -76,11 +94,9 @@ fn empty_dir(label: Option<&str>) -> Result<OwnedFd> {
 
 /// Makes one path, and all that is mounted below it, read-only.
 #[derive(Debug)]
-pub struct Readonly {
-    /// Where.
-    pub path: ContainerPath,
-    /// The place in `/linux/readonlyPaths`.
-    pub index: usize,
+struct Readonly {
+    path: ContainerPath,
+    index: usize,
 }
 
 impl fmt::Display for Readonly {
