@@ -81,6 +81,9 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 /// Parses with oci-spec; unknown keys are ignored as the spec demands, unless they look like a mistyped key
 /// that confines.
 fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T> {
+    if let Some(key) = object_written_as_list(bytes) {
+        return Err(Error::new(format!("{key:?} is a list, expected an object")).at(format!("parse {name}")));
+    }
     let mut suspect = None;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_ignored::deserialize(&mut deserializer, |path| {
@@ -99,6 +102,52 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T> {
         Err(e) => parse_forgiving(bytes)
             .unwrap_or_else(|| Err(Error::new(e.to_string()).at(format!("parse {name}")))),
     }
+}
+
+/// The key of an object that is written as a list.
+///
+/// serde takes a list for a struct, field by field: `"resources": []` would be a container without limits.
+fn object_written_as_list(bytes: &[u8]) -> Option<String> {
+    const OBJECTS: [&str; 16] = [
+        "process",
+        "user",
+        "root",
+        "hooks",
+        "linux",
+        "resources",
+        "memory",
+        "cpu",
+        "pids",
+        "blockIO",
+        "network",
+        "seccomp",
+        "capabilities",
+        "personality",
+        "consoleSize",
+        "annotations",
+    ];
+    let (mut key, mut start, mut colon) = (0..0, None, false);
+    let mut escaped = false;
+    for (at, byte) in bytes.iter().enumerate() {
+        match (start, byte) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), b'\\') => escaped = true,
+            (Some(from), b'"') => (key, start) = (from..at, None),
+            (Some(_), _) => {}
+            (None, b'"') => (start, colon) = (Some(at + 1), false),
+            (None, b':') => colon = true,
+            (None, b'[') if colon => {
+                let name = String::from_utf8_lossy(&bytes[key.clone()]);
+                if OBJECTS.contains(&name.as_ref()) {
+                    return Some(name.into_owned());
+                }
+                colon = false;
+            }
+            (None, b' ' | b'\t' | b'\r' | b'\n') => {}
+            (None, _) => colon = false,
+        }
+    }
+    None
 }
 
 /// Once more without the capabilities that nobody knows; `None` if there were none.
@@ -262,6 +311,18 @@ mod tests {
         assert!(e.contains("did you mean \"maskedPaths\""), "{e}");
         assert!(with("masked_paths").is_err());
         assert!(with("somethingNew").is_ok());
+    }
+
+    #[test]
+    fn a_list_is_not_taken_for_an_object() {
+        for bad in
+            [r#"{"ociVersion":"1.0.0","hooks":[]}"#, r#"{"ociVersion":"1.0.0","linux":{"resources" : [ ]}}"#]
+        {
+            let e = Bundle::from_bytes("/b".into(), bad.as_bytes().to_vec()).unwrap_err().to_string();
+            assert!(e.contains("is a list, expected an object"), "{e}");
+        }
+        let good = br#"{"ociVersion":"1.0.0","annotations":{"a":"\"linux\":[]"},"mounts":[]}"#;
+        Bundle::from_bytes("/b".into(), good.to_vec()).unwrap();
     }
 
     #[test]

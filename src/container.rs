@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! /run/myrt/<id>/        0700, held by flock(2) while a command changes the container
-//!     journal            a line for each thing before or as it is made: how to clean up, from the id alone
+//!     made-00 ...        a symlink for each thing before or as it is made; what it says is how to clean up
 //!     state.json         what the container is; written to a new file, synced, renamed
 //!     config.json        as it was at creation, for exec and the poststop hooks
 //!     seccomp            the compiled filter, for exec
 //!     start              the socket on which a created container waits; it lives as long as it waits
 //! ```
+//!
+//! The journal is made of symlinks because symlink(2) is all or nothing: there is no half-written entry after a
+//! crash or on a full disk, and `delete --force` needs the id and nothing else.
 //!
 //! The status is never stored alone: it follows from what lives. A process is known by its pid *and* start
 //! time *and* boot, so a reused pid is never taken for the container.
@@ -16,13 +19,14 @@ use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, symlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::check_id;
@@ -151,12 +155,15 @@ pub struct State {
     pub keep_keyring: bool,
 }
 
-/// A line of the journal.
+/// An entry of the journal.
 #[derive(Debug, Serialize, Deserialize)]
 enum Made {
-    Cgroup(cgroup::Record),
+    Cgroup(cgroup::Place),
     Process(Process),
 }
+
+/// What the journal's names begin with.
+const MADE: &str = "made-";
 
 /// A container's directory, held by this command alone.
 #[derive(Debug)]
@@ -228,23 +235,22 @@ impl Container {
         self.lock.sync_all().call("fsync(2)").at(format!("sync {}", self.path.display()))
     }
 
-    /// Records the cgroup before it is made.
+    /// Records the cgroup before it is made: each of its directories.
     pub fn note_cgroup(&self, record: &cgroup::Record) -> Result<()> {
-        self.note(&Made::Cgroup(record.clone()))
+        let places = record.v2.iter().chain(&record.v1);
+        places.enumerate().try_for_each(|(number, place)| self.note(number, &Made::Cgroup(place.clone())))
     }
 
     /// Records the process before it does anything.
     pub fn note_process(&self, process: &Process) -> Result<()> {
-        self.note(&Made::Process(process.clone()))
+        self.note(99, &Made::Process(process.clone()))?;
+        self.lock.sync_all().call("fsync(2)").at(format!("sync {}", self.path.display()))
     }
 
-    fn note(&self, made: &Made) -> Result<()> {
-        let mut line = serde_json::to_vec(made).map_err(|e| Error::new(format!("write journal: {e}")))?;
-        line.push(b'\n');
-        let options = OpenOptions::new().append(true).create(true).mode(0o600).open(self.file("journal"));
-        let mut file = options.call("open(2)").at("open the journal")?;
-        file.write_all(&line).call("write(2)").at("write the journal")?;
-        file.sync_data().call("fdatasync(2)").at("write the journal")
+    fn note(&self, number: usize, made: &Made) -> Result<()> {
+        let text = serde_json::to_string(made).map_err(|e| Error::new(format!("write the journal: {e}")))?;
+        let name = format!("{MADE}{number:02}");
+        symlinkat(text.as_str(), &*self.lock, name.as_str()).call("symlinkat(2)").at("write the journal")
     }
 
     /// What the container is doing.
@@ -371,51 +377,57 @@ fn status(path: &Path, state: &State, proc: &Procfs) -> Result<Status> {
     Ok(if frozen { Status::Paused } else { Status::Running })
 }
 
-fn journal(path: &Path) -> Vec<Made> {
-    let text = fs::read_to_string(path.join("journal")).unwrap_or_default();
-    // The last line may be cut off by a crash; what it was to record was then not made.
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-}
-
-fn kill_processes(path: &Path, proc: &Procfs) -> Result<()> {
-    for made in journal(path) {
-        if let Made::Process(process) = made
-            && let Some(pidfd) = process.open(proc)?
-        {
-            match pidfd_signal(pidfd.as_fd(), libc::SIGKILL) {
-                Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return Err(Error::call("pidfd_send_signal(2)", errno)),
-            }
+/// What the journal names: the cgroup and the processes.
+fn journal(path: &Path) -> Result<(cgroup::Record, Vec<Process>)> {
+    let (mut record, mut processes) = (cgroup::Record::default(), Vec::new());
+    for entry in fs::read_dir(path).call("getdents(2)").at(format!("list {}", path.display()))? {
+        let entry = entry.call("getdents(2)")?;
+        if !entry.file_name().to_string_lossy().starts_with(MADE) {
+            continue;
+        }
+        let text = fs::read_link(entry.path()).call("readlink(2)").at(entry.path().display())?;
+        match serde_json::from_slice(text.as_os_str().as_bytes()) {
+            Ok(Made::Process(process)) => processes.push(process),
+            Ok(Made::Cgroup(place)) if place.controllers.is_empty() => record.v2 = Some(place),
+            Ok(Made::Cgroup(place)) => record.v1.push(place),
+            Err(e) => return Err(Error::new(e.to_string()).at(entry.path().display())),
         }
     }
-    Ok(())
+    Ok((record, processes))
+}
+
+fn kill_processes(path: &Path, proc: &Procfs) -> Result<Vec<OwnedFd>> {
+    let mut pidfds = Vec::new();
+    for process in journal(path)?.1 {
+        pidfds.extend(process.open(proc)?);
+    }
+    pidfds.iter().try_for_each(kill)?;
+    Ok(pidfds)
+}
+
+fn kill(pidfd: &OwnedFd) -> Result<()> {
+    match pidfd_signal(pidfd.as_fd(), libc::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(Error::call("pidfd_send_signal(2)", errno)),
+    }
 }
 
 fn destroy(path: &Path, proc: &Procfs) -> Result<()> {
-    let mut pidfds = Vec::new();
-    for made in journal(path).iter().rev() {
-        match made {
-            Made::Process(process) => pidfds.extend(process.open(proc)?),
-            Made::Cgroup(record) => {
-                if let Some(cgroup) = Cgroup::open(record)? {
-                    cgroup.kill()?;
-                    wait_ended(&pidfds)?;
-                    cgroup.remove()?;
-                }
-            }
-        }
+    let pidfds = kill_processes(path, proc)?;
+    let cgroup = Cgroup::open(&journal(path)?.0)?;
+    if let Some(cgroup) = &cgroup {
+        cgroup.kill()?;
     }
     wait_ended(&pidfds)?;
+    if let Some(cgroup) = cgroup {
+        cgroup.remove()?;
+    }
     fs::remove_dir_all(path).call("unlink(2)").at(format!("remove {}", path.display()))
 }
 
-/// Kills the processes and waits until they have exited (a child of ours also has to be reaped).
+/// Waits until killed processes have exited.
 fn wait_ended(pidfds: &[OwnedFd]) -> Result<()> {
     for pidfd in pidfds {
-        match pidfd_signal(pidfd.as_fd(), libc::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(errno) => return Err(Error::call("pidfd_send_signal(2)", errno)),
-        }
         if !exited(pidfd, Duration::from_secs(10))? {
             return Err(Error::new("the container's process does not end after SIGKILL"));
         }

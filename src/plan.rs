@@ -62,6 +62,8 @@ pub struct Request {
     pub preserve_fds: u32,
     /// Let systemd make the cgroup.
     pub systemd_cgroup: bool,
+    /// Only print the plan: needs no rights.
+    pub only_look: bool,
 }
 
 /// What the command line asks of `exec`.
@@ -165,7 +167,7 @@ impl Plan {
         let mut plan = Plan::empty(&ask.id, ask.preserve_fds);
         plan.namespaces = Namespaces::new(spec)?;
         let rootless = plan.namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root();
-        let cgroups = cgroup::Ask { systemd: ask.systemd_cgroup, rootless };
+        let cgroups = cgroup::Ask { systemd: ask.systemd_cgroup, rootless, only_look: ask.only_look };
         let cgroup = CgroupPlan::new(spec, &ask.id, &cgroups)?;
         plan.namespaces.late_cgroup =
             plan.namespaces.has_new(libc::CLONE_NEWCGROUP) && !cgroup.record().v1.is_empty();

@@ -33,7 +33,7 @@ pub fn container_without_a_path_has_a_cgroup_of_its_own(t: &T) {
 }
 
 pub fn process_is_in_its_cgroup_when_create_returns(t: &T) {
-    let c = limited(t, "pids/limit", 50).create();
+    let c = t.bundle().create();
     let procs = read(c.cgroups().dir("pids").join("cgroup.procs"));
     assert_eq!(procs.trim(), c.pid().to_string());
 }

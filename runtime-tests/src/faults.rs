@@ -31,17 +31,17 @@ fn force_cleans_up(t: &T, id: &str) {
     c.delete_by_force().ok();
 }
 
-/// A hook of this kind that kills the `create` above it; then all is cleaned up from the id alone.
+/// `create` is killed while a hook of this kind runs; then all is cleaned up from the id alone.
 #[track_caller]
 fn create_killed_in_a_hook(t: &T, kind: &str) {
-    let script = t.dir.join("killer");
-    fs::write(&script, "#!/bin/sh\nkill -9 $(cat $(dirname $0)/pid)\nsleep 100\n").unwrap();
+    let script = t.dir.join("waiting");
+    fs::write(&script, "#!/bin/sh\n: > $(dirname $0)/reached\nexec sleep 1000\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let b = t.bundle().hook(kind, json!({ "path": script }));
-    let mut command = b.command("create", &[]);
-    let pid = t.dir.join("pid");
-    before_exec(&mut command, move || fs::write(&pid, std::process::id().to_string()));
-    assert_eq!(t.finish(command).code, 128 + 9);
+    let running = t.begin(b.command("create", &[]));
+    wait_for("the hook", || t.dir.join("reached").exists().then_some(()));
+    running.signal(Signal::SIGKILL);
+    running.wait();
     force_cleans_up(t, &b.id);
 }
 

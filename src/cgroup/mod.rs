@@ -41,4 +41,6 @@ pub struct Ask {
     pub systemd: bool,
     /// The caller has no rights over devices (it is not root, or root of a user namespace): rules are skipped.
     pub rootless: bool,
+    /// Nothing will be made, so that the caller needs no right to: `myrt plan`.
+    pub only_look: bool,
 }

@@ -59,7 +59,7 @@ impl CgroupPlan {
             rootless: ask.rootless,
             devices: devices::parse(rules)?,
         };
-        if let Some(why) = cannot_make(&host, &record) {
+        if let Some(why) = cannot_make(&host, &record).filter(|_| !ask.only_look) {
             return CgroupPlan::without(why, resources.is_some_and(asks_for_limits), asked_path, record);
         }
         let offer = host.offer()?;

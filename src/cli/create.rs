@@ -55,6 +55,7 @@ impl Create {
             no_new_keyring: self.no_new_keyring,
             preserve_fds: preserved(self.preserve_fds)?,
             systemd_cgroup: global.systemd_cgroup()?,
+            only_look: false,
         })
     }
 

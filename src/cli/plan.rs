@@ -43,6 +43,7 @@ impl Subcommand for Plan {
             id,
             bundle: self.bundle,
             systemd_cgroup: global.systemd_cgroup()?,
+            only_look: true,
             ..Request::default()
         };
         let plan = plan::Plan::create(&bundle, &ask)?;
