@@ -3,7 +3,7 @@
 //! The samples are the files of runtime-tests/bundles and what `myrt spec` writes; their plans lie in
 //! runtime-tests/plans. `UPDATE_PLANS=1 cargo test --test plans` writes them anew: read the difference.
 //! Needs nothing: no root, no container is made, and what depends on the host is left out.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)] // A test that cannot go on panics.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};

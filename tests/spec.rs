@@ -2,7 +2,7 @@
 //!
 //! `docs/spec-1.3-fields.txt` lists the fields; `hack/spec-fields` makes it from the schema, and where
 //! `MYRT_SPEC_SCHEMA` names the schema's directory the test does so again. Needs nothing else, no root either.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)] // A test that cannot go on panics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
