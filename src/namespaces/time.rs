@@ -1,5 +1,6 @@
 //! Time namespaces: `/linux/timeOffsets`. time_namespaces(7).
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use oci_spec::runtime::Linux;
@@ -17,7 +18,8 @@ pub fn offsets(linux: &Linux, new: bool) -> Result<Option<String>> {
             .from_config("/linux/timeOffsets"));
     }
     let mut text = String::new();
-    for (clock, offset) in offsets {
+    // A map has no order of its own, and a plan reads the same every time.
+    for (clock, offset) in offsets.iter().collect::<BTreeMap<_, _>>() {
         let at = format!("/linux/timeOffsets/{clock}");
         if clock != "monotonic" && clock != "boottime" {
             return Err(Error::new(format!("clock {clock:?} is not monotonic or boottime")).from_config(at));
