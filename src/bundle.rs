@@ -150,13 +150,34 @@ fn object_written_as_list(bytes: &[u8]) -> Option<String> {
     None
 }
 
-/// Once more without the capabilities that nobody knows; `None` if there were none.
+/// Once more without what the spec lets us leave out and oci-spec does not: capabilities that nobody knows,
+/// sections of other platforms, an absent user (root). `None` if there was nothing of that.
 fn parse_forgiving<T: DeserializeOwned>(bytes: &[u8]) -> Option<Result<T>> {
     let mut value: Value = serde_json::from_slice(bytes).ok()?;
-    let process = if value.get("process").is_some() { value.get_mut("process")? } else { &mut value };
+    let top = value.as_object_mut()?;
+    let mut changed = false;
+    for platform in ["windows", "solaris", "vm", "zos", "freebsd"] {
+        changed |= top.remove(platform).is_some();
+    }
+    let process = if top.contains_key("ociVersion") { top.get_mut("process")?.as_object_mut()? } else { top };
+    if process.contains_key("cwd") && !process.contains_key("user") {
+        process.insert("user".to_string(), Value::Object(Default::default()));
+        changed = true;
+    }
+    for name in process.get_mut("capabilities").map(remove_unknown).unwrap_or_default() {
+        log::warn(format!("capability {name} is unknown and is not granted"));
+        changed = true;
+    }
+    changed
+        .then(|| serde_json::from_value(value).map_err(|e| Error::new(e.to_string()).at("parse config.json")))
+}
+
+/// Takes the names that are no capabilities out of the sets; returns each once.
+fn remove_unknown(capabilities: &mut Value) -> Vec<Value> {
     let mut unknown = Vec::new();
-    for set in process.get_mut("capabilities")?.as_object_mut()?.values_mut() {
-        set.as_array_mut()?.retain(|name| {
+    let sets = capabilities.as_object_mut().into_iter().flat_map(|sets| sets.values_mut());
+    for set in sets.filter_map(Value::as_array_mut) {
+        set.retain(|name| {
             let known = serde_json::from_value::<oci_spec::runtime::Capability>(name.clone()).is_ok();
             if !known && name.is_string() && !unknown.contains(name) {
                 unknown.push(name.clone());
@@ -164,13 +185,7 @@ fn parse_forgiving<T: DeserializeOwned>(bytes: &[u8]) -> Option<Result<T>> {
             known || !name.is_string()
         });
     }
-    if unknown.is_empty() {
-        return None;
-    }
-    for name in unknown {
-        log::warn(format!("capability {name} is unknown and is not granted"));
-    }
-    Some(serde_json::from_value(value).map_err(|e| Error::new(e.to_string()).at("parse config.json")))
+    unknown
 }
 
 /// Keys that confine: one that is nearly spelt like them is a mistake that would weaken the container.

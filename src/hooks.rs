@@ -74,6 +74,9 @@ pub fn check(hooks: &Option<Hooks>) -> Result<()> {
                 let e = Error::new(format!("hook path {:?} is not absolute", hook.path()));
                 return Err(e.from_config(format!("{at}/path")));
             }
+            if let Some(entry) = hook.env().iter().flatten().find(|entry| !entry.contains('=')) {
+                return Err(Error::new(format!("env {entry:?} has no =")).from_config(format!("{at}/env")));
+            }
             if hook.timeout().is_some_and(|seconds| seconds <= 0) {
                 return Err(Error::new("a hook's timeout is above zero").from_config(format!("{at}/timeout")));
             }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{Process, Spec};
 
 use crate::bundle::Bundle;
 use crate::cgroup::{self, CgroupPlan};
@@ -29,7 +29,7 @@ use crate::process::terminal::OpenTerminal;
 use crate::process::user::Ids;
 use crate::rootfs::cgroups::MountCgroups;
 use crate::rootfs::hide::{self, ReadonlyRoot};
-use crate::rootfs::mounts::{MountStep, What};
+use crate::rootfs::mounts::{self, MountStep, What};
 use crate::rootfs::options::Options;
 use crate::rootfs::pivot::{Chroot, MakeCwd, Pivot};
 use crate::rootfs::{self, Attach, Isolate, Propagation, Source, Use, devices};
@@ -166,7 +166,7 @@ impl Plan {
 
         let mut plan = Plan::empty(&ask.id, ask.preserve_fds);
         plan.namespaces = Namespaces::new(spec)?;
-        let rootless = plan.namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root();
+        let rootless = !nix::unistd::geteuid().is_root() || namespaces::user::inside_one()?;
         let cgroups = cgroup::Ask { systemd: ask.systemd_cgroup, rootless, only_look: ask.only_look };
         let cgroup = CgroupPlan::new(spec, &ask.id, &cgroups)?;
         plan.namespaces.late_cgroup =
@@ -269,8 +269,9 @@ impl Plan {
         } else {
             self.setup.push(Use { path: self.rootfs.clone() });
         }
+        let label = linux.and_then(|linux| selinux::mount_label(linux.mount_label()));
         if self.namespaces.has(libc::CLONE_NEWNS) {
-            self.mounts(bundle, linux)?;
+            self.mounts(bundle, label.as_deref())?;
         } else {
             refuse_without_mounts(spec)?;
         }
@@ -285,11 +286,10 @@ impl Plan {
             let bind = self.namespaces.has(libc::CLONE_NEWUSER);
             devices::plan(devices, bind, &mut self.setup)?;
         }
-        let mount_label = self.mount_label(linux);
         if let Some(linux) = linux {
             let masked = linux.masked_paths().as_deref().unwrap_or_default();
             let readonly = linux.readonly_paths().as_deref().unwrap_or_default();
-            hide::plan(masked, readonly, mount_label.as_deref(), &mut self.setup)?;
+            hide::plan(masked, readonly, label.as_deref(), &mut self.setup)?;
         }
         if let Some(process) = spec.process() {
             self.setup.push(MakeCwd(ContainerPath::new(process.cwd()).from_config("/process/cwd")?));
@@ -297,18 +297,14 @@ impl Plan {
         Ok(())
     }
 
-    fn mount_label(&self, linux: Option<&Linux>) -> Option<String> {
-        linux.and_then(|linux| selinux::mount_label(linux.mount_label()))
-    }
-
-    fn mounts(&mut self, bundle: &Bundle, linux: Option<&Linux>) -> Result<()> {
-        let label = self.mount_label(linux);
+    fn mounts(&mut self, bundle: &Bundle, label: Option<&str>) -> Result<()> {
         let hierarchies =
             self.cgroup.as_ref().map(|cgroup| cgroup.record().mount_points()).unwrap_or_default();
         for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
             let at = format!("/mounts/{index}");
             let words = mount.options().as_deref().unwrap_or_default();
             if matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
+                mounts::refuse_mappings(mount).from_config(&at)?;
                 self.setup.push(MountCgroups {
                     hierarchies: hierarchies.clone(),
                     own_namespace: self.namespaces.has(libc::CLONE_NEWCGROUP),
@@ -324,7 +320,7 @@ impl Plan {
             if let What::New { kind, .. } = &step.what
                 && !matches!(kind.to_bytes(), b"proc" | b"sysfs" | b"mqueue")
             {
-                step.label = label.clone();
+                step.label = label.map(str::to_string);
             }
             self.setup.push(step);
         }
@@ -344,8 +340,7 @@ impl Plan {
     fn terminal(&mut self, process: &Process, console_socket: Option<&Path>, console: bool) -> Result<()> {
         match (process.terminal().unwrap_or(false), console_socket) {
             (true, socket) => {
-                let size = process.console_size().map(|size| (size.height() as u16, size.width() as u16));
-                let size = size.filter(|size| *size != (0, 0));
+                let size = OpenTerminal::size(process.console_size())?;
                 let console_socket = socket.map(|path| self.want(Wanted::Console(path.to_path_buf())));
                 self.setup.push(OpenTerminal { size, console_socket, console });
                 Ok(())

@@ -213,7 +213,8 @@ fn command(named: Option<&'static Entry>) -> Command {
 /// clap's several lines as one, with the usage line as hint.
 fn usage(e: &clap::Error) -> Error {
     let text = e.to_string();
-    let cause = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
+    let cause: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let cause = cause.join(" ").trim_start_matches("error: ").to_string();
     let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
     let error = Error::new(cause);
     match usage {

@@ -91,6 +91,12 @@ impl fmt::Display for Maps {
     }
 }
 
+/// True if the runtime itself runs in a user namespace: root there has no rights over devices and the like.
+pub fn inside_one() -> Result<bool> {
+    let text = std::fs::read_to_string("/proc/self/uid_map").call("open(2)").at("read /proc/self/uid_map")?;
+    Ok(text.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
+}
+
 fn path(pid: Pid, file: &str) -> Result<std::ffi::CString> {
     crate::sys::cstring(format!("{pid}/{file}"))
 }

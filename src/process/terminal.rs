@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, fstatfs};
+use oci_spec::runtime::Box as ConsoleSize;
 
 use crate::error::{Call, Context, Error, Result};
 use crate::step::{Ctx, Outcome, Pointer, Slot, Step};
@@ -45,6 +46,17 @@ impl fmt::Display for OpenTerminal {
 }
 
 impl OpenTerminal {
+    /// Rows and columns of the configuration, if it names any; each fits into 16 bits.
+    pub fn size(config: Option<ConsoleSize>) -> Result<Option<(u16, u16)>> {
+        let Some(config) = config else { return Ok(None) };
+        let fit = |n: u64| u16::try_from(n).map_err(|_| Error::new(format!("{n} is no size of a terminal")));
+        let size = (
+            fit(config.height()).from_config("/process/consoleSize/height")?,
+            fit(config.width()).from_config("/process/consoleSize/width")?,
+        );
+        Ok(Some(size).filter(|size| *size != (0, 0)))
+    }
+
     fn master(&self, ctx: &Ctx) -> Result<OwnedFd> {
         let path = ContainerPath::new("/dev/pts/ptmx")?;
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;

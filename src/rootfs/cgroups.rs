@@ -14,6 +14,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::symlinkat;
 
+use super::mounts::finish;
 use super::options::Options;
 use crate::cgroup::MountPoint;
 use crate::error::{Call, Context, Error, Result};
@@ -111,6 +112,7 @@ impl MountCgroups {
         if self.options.own.set & attr::RDONLY != 0 {
             set_attr(top.as_fd(), Attr::flags(attr::RDONLY, 0), false).call("mount_setattr(2)")?;
         }
+        finish(top.as_fd(), &self.options)?;
         Ok(outcome)
     }
 }
@@ -143,6 +145,7 @@ impl Step for MountCgroups {
                 (super::clone_host(Path::new("/sys/fs/cgroup"), true)?, Outcome::FellBack("bound the host's"))
             }
         };
+        finish(view.as_fd(), &self.options)?;
         attach(view.as_fd(), target.as_fd()).call("move_mount(2)")?;
         Ok(outcome)
     }

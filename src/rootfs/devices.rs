@@ -169,7 +169,9 @@ impl fmt::Display for Device {
             _ => 'c',
         };
         let verb = if self.bind { "bind" } else { "make" };
-        write!(f, "{verb} device {} {kind} {}:{} {:o}", self.path, self.major, self.minor, self.mode)
+        write!(f, "{verb} device {} {kind} {}:{}", self.path, self.major, self.minor)?;
+        // A bound one is the host's, with its owner and mode.
+        if self.bind { Ok(()) } else { write!(f, " {:o}", self.mode) }
     }
 }
 

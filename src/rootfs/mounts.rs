@@ -5,11 +5,11 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{LinuxIdMapping, Mount};
 
 use super::Source;
 use super::copyup::copy_up;
@@ -60,9 +60,7 @@ impl MountStep {
         index: usize,
         bind: impl FnOnce(&std::path::Path, bool) -> Result<Source>,
     ) -> Result<Self> {
-        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-            return Err(Error::new("id-mapped mounts are not supported yet"));
-        }
+        refuse_mappings(mount)?;
         let words = mount.options().as_deref().unwrap_or_default();
         let options = Options::new(words)?;
         let target = ContainerPath::new(mount.destination())?;
@@ -111,7 +109,7 @@ impl MountStep {
             What::New { kind, source } => self.filesystem(kind, source)?,
             What::Remount => return Err(Error::new("a remount makes nothing")),
         };
-        self.finish(mount.as_fd())?;
+        finish(mount.as_fd(), &self.options)?;
         Ok(mount)
     }
 
@@ -155,15 +153,6 @@ impl MountStep {
         Ok(())
     }
 
-    /// What applies to the tree below as well, and the propagation.
-    fn finish(&self, mount: std::os::fd::BorrowedFd<'_>) -> Result<()> {
-        change(mount, self.options.recursive, true)?;
-        for &(kind, recursive) in &self.options.propagation {
-            set_attr(mount, Attr::propagation(kind), recursive).call("mount_setattr(2)")?;
-        }
-        Ok(())
-    }
-
     fn remount(&self, ctx: &mut Ctx) -> Result<Outcome> {
         let target = ctx.root()?.open(&self.target, OFlag::O_PATH).call("openat2(2)")?;
         change(target.as_fd(), self.options.own, false)?;
@@ -172,7 +161,7 @@ impl MountStep {
             self.set_data(&fs)?;
             fs.reconfigure().call("fsconfig(2)")?;
         }
-        self.finish(target.as_fd())?;
+        finish(target.as_fd(), &self.options)?;
         Ok(Outcome::Done)
     }
 
@@ -197,8 +186,26 @@ impl MountStep {
     }
 }
 
+/// Id-mapped mounts come later; nobody's files may appear as somebody else's meanwhile.
+pub fn refuse_mappings(mount: &Mount) -> Result<()> {
+    let asked = |map: &Option<Vec<LinuxIdMapping>>| map.as_ref().is_some_and(|map| !map.is_empty());
+    match asked(mount.uid_mappings()) || asked(mount.gid_mappings()) {
+        true => Err(Error::new("uidMappings: id-mapped mounts are not supported by this version")),
+        false => Ok(()),
+    }
+}
+
+/// What applies to the tree below as well, and the propagation.
+pub fn finish(mount: BorrowedFd<'_>, options: &Options) -> Result<()> {
+    change(mount, options.recursive, true)?;
+    for &(kind, recursive) in &options.propagation {
+        set_attr(mount, Attr::propagation(kind), recursive).call("mount_setattr(2)")?;
+    }
+    Ok(())
+}
+
 /// Changes flags, if there is anything to change.
-fn change(mount: std::os::fd::BorrowedFd<'_>, attr: Attr, recursive: bool) -> Result<()> {
+fn change(mount: BorrowedFd<'_>, attr: Attr, recursive: bool) -> Result<()> {
     if attr == Attr::default() {
         return Ok(());
     }
