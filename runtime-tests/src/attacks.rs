@@ -122,14 +122,16 @@ pub fn folder_bound_over_proc_takes_no_sysctl(t: &T) {
     fs::create_dir_all(fake.join("self")).unwrap();
     fs::write(fake.join("sys/kernel/msgmax"), "untouched").unwrap();
     let mut b = t.bundle().set("/linux/sysctl", json!({ "kernel.msgmax": "4097" }));
-    b.config["mounts"][0] = json!({ "destination": "/proc", "type": "bind", "source": fake, "options": ["bind"] });
+    b.config["mounts"][0] =
+        json!({ "destination": "/proc", "type": "bind", "source": fake, "options": ["bind"] });
     let output = b.inside(&["exit 0"]).run();
     assert_eq!(read(fake.join("sys/kernel/msgmax")), "untouched", "{}", output.err);
 }
 
 pub fn mask_is_not_made_from_a_dev_null_of_the_image(t: &T) {
     // CVE-2025-31133: a link at /dev/null would be bound over the masked file.
-    let mut b = t.bundle().file("/secret", "secret").file("/other", "host-secret").link("/dev/null", "/other");
+    let mut b =
+        t.bundle().file("/secret", "secret").file("/other", "host-secret").link("/dev/null", "/other");
     assert_eq!(read(b.rootfs().join("other")), "host-secret");
     b.config["mounts"].as_array_mut().unwrap().truncate(1);
     let b = b.set("/linux/maskedPaths", json!(["/secret"]));
@@ -158,7 +160,11 @@ pub fn console_is_not_made_through_a_link_of_the_image(t: &T) {
 /// Runs a bundle with a descriptor of the victim folder left open at 20.
 fn with_leaked_descriptor(t: &T, cwd: &str) -> Output {
     let folder = fs::File::open(victim(t)).unwrap();
-    assert_eq!(names_in(&PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))), ["host-secret"], "magic links work");
+    assert_eq!(
+        names_in(&PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))),
+        ["host-secret"],
+        "magic links work"
+    );
     let b = t.bundle().set("/process/cwd", cwd).inside(&["list .", "report"]);
     let mut command = b.command("run", &[]);
     before_exec(&mut command, move || {
@@ -179,7 +185,12 @@ pub fn working_directory_through_a_descriptor_is_refused(t: &T) {
 
 pub fn descriptors_of_the_caller_are_not_passed_on(t: &T) {
     let report = with_leaked_descriptor(t, "/").ok().probes().remove(1);
-    assert_eq!(report["fds"].as_object().unwrap().keys().collect::<Vec<_>>(), ["0", "1", "2"], "{}", report["fds"]);
+    assert_eq!(
+        report["fds"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["0", "1", "2"],
+        "{}",
+        report["fds"]
+    );
 }
 
 pub fn exec_through_a_descriptor_is_refused(t: &T) {
@@ -192,7 +203,11 @@ pub fn exec_through_a_descriptor_is_refused(t: &T) {
 
 pub fn users_beyond_32_bits_are_refused(t: &T) {
     let c = t.bundle().start();
-    assert_eq!(c.exec(&["--user", "4294967294"], &["report"]).remove(0)["uids"][0], 4_294_967_294u32, "the greatest one works");
+    assert_eq!(
+        c.exec(&["--user", "4294967294"], &["report"]).remove(0)["uids"][0],
+        4_294_967_294u32,
+        "the greatest one works"
+    );
     for user in ["4294967296", "4294967295", "-1", "18446744073709551616", "0:4294967296", "0:4294967295"] {
         let output = c.call("exec", &["--user", user], &["/inside", "report"]);
         assert_ne!(output.code, 0, "--user {user} is {}", output.out);
@@ -214,7 +229,9 @@ pub fn numeric_user_is_not_looked_up_as_a_name(t: &T) {
 }
 
 pub fn ids_in_the_config_beyond_32_bits_are_refused(t: &T) {
-    for (field, value) in [("uid", json!(4_294_967_296u64)), ("gid", json!(-1)), ("uid", json!(1.5)), ("uid", json!("0"))] {
+    for (field, value) in
+        [("uid", json!(4_294_967_296u64)), ("gid", json!(-1)), ("uid", json!(1.5)), ("uid", json!("0"))]
+    {
         t.bundle().set(&format!("/process/user/{field}"), value).refused();
     }
     t.bundle().set("/process/user/additionalGids", json!([4_294_967_296u64])).refused();
@@ -268,7 +285,21 @@ pub fn odd_container_ids_are_refused(t: &T) {
     let long = "x".repeat(300);
     let b = t.bundle();
     b.write();
-    for id in ["", ".", "..", "a/b", "../escape", "a b", "line\nbreak", "a\tb", "*", "ünï", "a\\b", "a:b", long.as_str()] {
+    for id in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "../escape",
+        "a b",
+        "line\nbreak",
+        "a\tb",
+        "*",
+        "ünï",
+        "a\\b",
+        "a:b",
+        long.as_str(),
+    ] {
         let output = t.runtime(&["create", "--bundle", b.dir.to_str().unwrap(), "--", id]);
         assert_ne!(output.code, 0, "{id:?} is accepted");
     }
@@ -329,10 +360,15 @@ pub fn binary_of_the_runtime_cannot_be_written_from_inside(t: &T) {
     let b = t.bundle().all_caps().inside(&["pause"]);
     b.write();
     command(&["create", "--bundle", b.dir.to_str().unwrap(), &b.id]).ok();
-    command(&["exec", "--detach", &b.id, "/inside", "overwrite", "/proc/1/exe", "/tmp/holds", "/tmp/result"]).ok();
-    crate::harness::wait_for("a descriptor of the executable", || b.rootfs().join("tmp/holds").exists().then_some(()));
+    command(&["exec", "--detach", &b.id, "/inside", "overwrite", "/proc/1/exe", "/tmp/holds", "/tmp/result"])
+        .ok();
+    crate::harness::wait_for("a descriptor of the executable", || {
+        b.rootfs().join("tmp/holds").exists().then_some(())
+    });
     command(&["start", &b.id]).ok();
-    let result = crate::harness::wait_for("the attempt", || fs::read_to_string(b.rootfs().join("tmp/result")).ok().filter(|r| r.ends_with('\n')));
+    let result = crate::harness::wait_for("the attempt", || {
+        fs::read_to_string(b.rootfs().join("tmp/result")).ok().filter(|r| r.ends_with('\n'))
+    });
     assert!(fs::OpenOptions::new().write(true).open(&copy).is_ok(), "outside, root may write it");
     let binary = fs::metadata(&copy).unwrap();
     let written = format!("{} {} 0\n", binary.dev(), binary.ino());
@@ -352,7 +388,8 @@ pub fn program_cannot_be_the_runtime_itself(t: &T) {
 pub fn user_namespace_keeps_the_hosts_files_out_of_reach(t: &T) {
     t.needs(&[Need::UserNamespaces]);
     let victim = victim(t);
-    fs::set_permissions(victim.join("host-secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions(victim.join("host-secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
     let plain = t.bundle().mount("/m", "bind", &victim, &["bind"]).tries(&["read /m/host-secret"]);
     assert_eq!(plain, [0], "root without a user namespace reads it");
     let b = t.bundle().user_namespace().mount("/m", "bind", &victim, &["bind"]);
@@ -362,7 +399,9 @@ pub fn user_namespace_keeps_the_hosts_files_out_of_reach(t: &T) {
 pub fn environment_of_the_caller_does_not_steer_the_runtime(t: &T) {
     let b = t.bundle().inside(&["exit 7"]);
     let mut command = b.command("run", &[]);
-    for (key, value) in [("_LIBCONTAINER_INITPIPE", "0"), ("_OCI_SYNCPIPE", "0"), ("_LIBCONTAINER_LOGPIPE", "1")] {
+    for (key, value) in
+        [("_LIBCONTAINER_INITPIPE", "0"), ("_OCI_SYNCPIPE", "0"), ("_LIBCONTAINER_LOGPIPE", "1")]
+    {
         command.env(key, value);
     }
     assert_eq!(t.finish(command).code, 7);

@@ -162,7 +162,8 @@ impl<'t> Bundle<'t> {
 
     /// Sets the program to `inside` with these probes, each a string of words.
     pub fn inside(self, probes: &[&str]) -> Self {
-        let words: Vec<&str> = probes.iter().flat_map(|p| ["--"].into_iter().chain(p.split(' '))).skip(1).collect();
+        let words: Vec<&str> =
+            probes.iter().flat_map(|p| ["--"].into_iter().chain(p.split(' '))).skip(1).collect();
         self.args(&[&["/inside"], &words[..]].concat())
     }
 
@@ -205,8 +206,11 @@ impl<'t> Bundle<'t> {
     /// Bounding, permitted and effective sets as wide as ours.
     pub fn all_caps(self) -> Self {
         let ours = crate::host::effective();
-        let names: Vec<&str> =
-            (0..).zip(crate::capabilities::NAMES).filter(|(i, _)| ours >> i & 1 == 1).map(|(_, n)| n).collect();
+        let names: Vec<&str> = (0..)
+            .zip(crate::capabilities::NAMES)
+            .filter(|(i, _)| ours >> i & 1 == 1)
+            .map(|(_, n)| n)
+            .collect();
         self.caps(&names, &["bounding", "permitted", "effective"])
     }
 
@@ -387,7 +391,8 @@ impl Container<'_> {
     /// Runs probes with `exec OPTIONS`.
     #[track_caller]
     pub fn exec(&self, options: &[&str], probes: &[&str]) -> Vec<Value> {
-        let words: Vec<&str> = probes.iter().flat_map(|p| ["--"].into_iter().chain(p.split(' '))).skip(1).collect();
+        let words: Vec<&str> =
+            probes.iter().flat_map(|p| ["--"].into_iter().chain(p.split(' '))).skip(1).collect();
         self.call("exec", options, &[&["/inside"], &words[..]].concat()).ok().probes()
     }
 
@@ -398,7 +403,8 @@ impl Container<'_> {
     }
 
     pub fn process_file(&self, patch: impl FnOnce(&mut Value), probes: &[&str]) -> PathBuf {
-        let words: Vec<&str> = probes.iter().flat_map(|p| ["--"].into_iter().chain(p.split(' '))).skip(1).collect();
+        let words: Vec<&str> =
+            probes.iter().flat_map(|p| ["--"].into_iter().chain(p.split(' '))).skip(1).collect();
         let mut process = self.bundle.config["process"].clone();
         process["args"] = json!([&["/inside"], &words[..]].concat());
         patch(&mut process);
@@ -410,13 +416,5 @@ impl Container<'_> {
     /// What the program wrote so far.
     pub fn output(&self) -> String {
         read(&self.stdout)
-    }
-
-    /// Waits for `inside` to end and gives its probes.
-    #[track_caller]
-    pub fn probes(&self) -> Vec<Value> {
-        self.wait_until("stopped");
-        let out = self.output();
-        Output { code: 0, out, err: String::new() }.probes()
     }
 }

@@ -289,13 +289,20 @@ pub fn denied_devices_cannot_be_opened(t: &T) {
 
 pub fn node_may_be_made_though_its_device_is_denied(t: &T) {
     // What unpacks an image in a container makes nodes that nobody may open.
-    let tries = devices(t, json!([{ "allow": false, "access": "rwm" }])).tries(&[KMSG[0], "mknod /tmp/vda b 8 0"]);
+    let tries =
+        devices(t, json!([{ "allow": false, "access": "rwm" }])).tries(&[KMSG[0], "mknod /tmp/vda b 8 0"]);
     assert_eq!(tries, [0, 0]);
 }
 
 pub fn default_devices_work_though_all_is_denied(t: &T) {
     let b = devices(t, json!([{ "allow": false, "access": "rwm" }]));
-    let probes = ["open rw /dev/null", "open rw /dev/zero", "open rw /dev/full", "open r /dev/random", "open r /dev/urandom"];
+    let probes = [
+        "open rw /dev/null",
+        "open rw /dev/zero",
+        "open rw /dev/full",
+        "open r /dev/random",
+        "open r /dev/urandom",
+    ];
     assert_eq!(b.tries(&probes), [0; 5]);
 }
 
@@ -313,7 +320,14 @@ pub fn device_rule_without_a_minor_covers_all_of_a_major(t: &T) {
         { "allow": true, "type": "b", "major": 7, "access": "r" },
     ]);
     let made = ["mknod /tmp/one b 7 0", "mknod /tmp/two b 7 99", "mknod /tmp/disk b 8 0"];
-    let tries = devices(t, rules).tries(&[made[0], made[1], made[2], "open r /tmp/one", "open r /tmp/two", "open r /tmp/disk"]);
+    let tries = devices(t, rules).tries(&[
+        made[0],
+        made[1],
+        made[2],
+        "open r /tmp/one",
+        "open r /tmp/two",
+        "open r /tmp/disk",
+    ]);
     // There may be no such device, but that is another error.
     assert!(tries[3] != libc::EPERM && tries[4] != libc::EPERM && tries[5] == libc::EPERM, "{tries:?}");
 }
@@ -373,7 +387,8 @@ pub fn update_keeps_what_is_not_named(t: &T) {
 pub fn update_changes_memory_and_cpu(t: &T) {
     t.needs(&[Need::Controller("cpu"), Need::Controller("memory")]);
     let c = limited(t, "memory/limit", 64 << 20).start();
-    let options = ["--memory", "33554432", "--cpu-period", "50000", "--cpu-quota", "25000", "--cpu-share", "256"];
+    let options =
+        ["--memory", "33554432", "--cpu-period", "50000", "--cpu-quota", "25000", "--cpu-share", "256"];
     c.call("update", &options, &[]).ok();
     assert_eq!(value(&c, "memory", "memory.limit_in_bytes", "memory.max"), "33554432");
     assert!(value(&c, "cpu", "cpu.cfs_quota_us", "cpu.max").starts_with("25000"));
@@ -440,7 +455,8 @@ pub fn kill_all_reaches_every_process(t: &T) {
     // Without a PID namespace of its own, the others outlive the first process.
     let c = t.bundle().without_namespace("pid").start();
     c.call("exec", &["--detach"], &["/inside", "pause"]).ok();
-    let pids: Vec<i64> = read(c.cgroups().dir("pids").join("cgroup.procs")).lines().map(|l| l.parse().unwrap()).collect();
+    let pids: Vec<i64> =
+        read(c.cgroups().dir("pids").join("cgroup.procs")).lines().map(|l| l.parse().unwrap()).collect();
     assert_eq!(pids.len(), 2);
     c.call("kill", &["--all"], &["KILL"]).ok();
     wait_for("all end", || pids.iter().all(|p| !host::lives(*p)).then_some(()));
@@ -451,7 +467,8 @@ pub fn kill_all_works_after_the_first_process_is_gone(t: &T) {
     c.call("exec", &["--detach"], &["/inside", "pause"]).ok();
     let first = c.pid();
     let others = Cgroups::of(first).dir("pids").join("cgroup.procs");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first as i32), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first as i32), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
     wait_for("the first ends", || (read(&others).lines().count() == 1).then_some(()));
     let other: i64 = read(&others).trim().parse().unwrap();
     c.call("kill", &["--all"], &["9"]).ok();

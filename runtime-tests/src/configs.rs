@@ -112,7 +112,12 @@ pub fn every_config_has_its_mounts(t: &T) {
     t.needs(&[Need::Filesystem("mqueue")]);
     for config in ALL {
         let b = config(t);
-        let wanted: Vec<String> = b.config["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap().to_string()).collect();
+        let wanted: Vec<String> = b.config["mounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["destination"].as_str().unwrap().to_string())
+            .collect();
         let report = b.report();
         for destination in wanted.iter().filter(|d| *d != "/sys/fs/cgroup") {
             assert!(mount_at(&report, destination).is_some(), "{destination}");
@@ -126,8 +131,14 @@ pub fn every_config_opens_its_devices_and_no_other(t: &T) {
         for set in ["bounding", "permitted", "effective"] {
             b = b.set(&format!("/process/capabilities/{set}"), json!(["CAP_MKNOD", "CAP_DAC_OVERRIDE"]));
         }
-        let b = b.set("/process/user", json!({ "uid": 0, "gid": 0 })).mount("/tmp", "tmpfs", "tmpfs", &["dev"]);
-        let tries = b.tries(&["open rw /dev/null", "open r /dev/urandom", "mknod /tmp/kmsg c 1 11", "open r /tmp/kmsg"]);
+        let b =
+            b.set("/process/user", json!({ "uid": 0, "gid": 0 })).mount("/tmp", "tmpfs", "tmpfs", &["dev"]);
+        let tries = b.tries(&[
+            "open rw /dev/null",
+            "open r /dev/urandom",
+            "mknod /tmp/kmsg c 1 11",
+            "open r /tmp/kmsg",
+        ]);
         assert_eq!(tries, [0, 0, 0, libc::EPERM]);
     }
 }

@@ -26,7 +26,10 @@ fn errors(log: &PathBuf) -> Vec<Value> {
 
 pub fn pid_file_has_digits_and_nothing_else(t: &T) {
     let file = t.dir.join("pid");
-    let c = t.bundle().create_with(&["--pid-file", file.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
+    let c = t
+        .bundle()
+        .create_with(&["--pid-file", file.to_str().unwrap()])
+        .unwrap_or_else(|o| panic!("{}", o.err));
     assert_eq!(read(file), c.pid().to_string());
 }
 
@@ -201,7 +204,10 @@ pub fn descriptors_of_the_caller_are_closed_after_create(t: &T) {
     // The created container waits; if it held the pipe, there would be no hang-up.
     let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::from(5000u16)).unwrap();
-    assert!(fds[0].revents().unwrap().contains(PollFlags::POLLHUP), "the container holds a descriptor of its caller");
+    assert!(
+        fds[0].revents().unwrap().contains(PollFlags::POLLHUP),
+        "the container holds a descriptor of its caller"
+    );
 }
 
 pub fn owner_of_a_null_device_given_as_stdio_is_kept(t: &T) {
@@ -305,7 +311,10 @@ pub fn missing_version_is_refused(t: &T) {
 }
 
 pub fn unknown_members_of_the_config_are_ignored(t: &T) {
-    t.bundle().set("/frobnicate", json!({ "a": 1 })).set("/annotations", json!({ "org.example.frob": "x" })).report();
+    t.bundle()
+        .set("/frobnicate", json!({ "a": 1 }))
+        .set("/annotations", json!({ "org.example.frob": "x" }))
+        .report();
 }
 
 pub fn time_namespace_of_newer_docker_is_accepted(t: &T) {
@@ -327,10 +336,14 @@ pub fn pidfd_socket_sends_a_descriptor_of_the_process(t: &T) {
     t.needs(&[Need::Only("myrt")]);
     let (listener, path) = crate::terminal::listen(t);
     let b = t.bundle().inside(&["pause"]);
-    let c = b.create_with(&["--pidfd-socket", path.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
+    let c =
+        b.create_with(&["--pidfd-socket", path.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
     let received = crate::terminal::receive(&listener);
     assert_eq!(received.descriptors, 1);
     use std::os::fd::AsRawFd;
     let info = read(format!("/proc/self/fdinfo/{}", received.master.as_raw_fd()));
-    assert_eq!(host::status_of(c.pid(), "Pid"), info.lines().find_map(|l| l.strip_prefix("Pid:")).map(|p| p.trim().into()));
+    assert_eq!(
+        host::status_of(c.pid(), "Pid"),
+        info.lines().find_map(|l| l.strip_prefix("Pid:")).map(|p| p.trim().into())
+    );
 }

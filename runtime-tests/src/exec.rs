@@ -54,7 +54,20 @@ pub fn exec_has_the_user_directory_and_environment_of_the_config(t: &T) {
 
 pub fn exec_options_set_user_directory_and_environment(t: &T) {
     let c = t.bundle().start();
-    let options = ["--user", "11:12", "--cwd", "/tmp", "--env", "B=2", "--env", "C=3", "--additional-gids", "13", "--additional-gids", "14"];
+    let options = [
+        "--user",
+        "11:12",
+        "--cwd",
+        "/tmp",
+        "--env",
+        "B=2",
+        "--env",
+        "C=3",
+        "--additional-gids",
+        "13",
+        "--additional-gids",
+        "14",
+    ];
     let report = c.exec(&options, &["report"]).remove(0);
     assert_eq!((&report["uids"][0], &report["gids"][0]), (&json!(11), &json!(12)));
     assert_eq!(report["groups"], json!([13, 14]));
@@ -76,7 +89,10 @@ pub fn exec_takes_a_process_file(t: &T) {
         &["report"],
     );
     let report = output.ok().probes().remove(0);
-    assert_eq!((&report["uids"][0], &report["umask"], &report["cwd"]), (&json!(21), &json!(0o077), &json!("/tmp")));
+    assert_eq!(
+        (&report["uids"][0], &report["umask"], &report["cwd"]),
+        (&json!(21), &json!(0o077), &json!("/tmp"))
+    );
     assert!(report["env"].as_array().unwrap().contains(&json!("ONLY=this")));
     assert_eq!(report["rlimits"]["RLIMIT_NOFILE"], json!([100, 100]));
 }
@@ -133,7 +149,12 @@ pub fn exec_sees_the_mounts_of_the_container(t: &T) {
 pub fn exec_has_no_descriptor_but_its_three(t: &T) {
     let c = t.bundle().start();
     let report = c.exec(&[], &["report"]).remove(0);
-    assert_eq!(report["fds"].as_object().unwrap().keys().collect::<Vec<_>>(), ["0", "1", "2"], "{}", report["fds"]);
+    assert_eq!(
+        report["fds"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["0", "1", "2"],
+        "{}",
+        report["fds"]
+    );
 }
 
 pub fn exec_leads_its_own_session(t: &T) {

@@ -16,7 +16,11 @@ use std::time::Duration;
 /// The cgroups of a container by its path, in every hierarchy.
 fn groups(t: &T, id: &str) -> Vec<PathBuf> {
     let path = t.cgroups_path(id);
-    host::cgroup_mounts().iter().map(|m| m.join(path.trim_start_matches('/'))).filter(|g| g.exists()).collect()
+    host::cgroup_mounts()
+        .iter()
+        .map(|m| m.join(path.trim_start_matches('/')))
+        .filter(|g| g.exists())
+        .collect()
 }
 
 /// After this, the id must be as if it had never been used.
@@ -98,6 +102,7 @@ pub fn of_many_creates_of_one_id_exactly_one_wins(t: &T) {
 }
 
 pub fn fifty_containers_at_once_all_run(t: &T) {
+    t.alone();
     let started: Vec<_> = (0..50).map(|_| t.bundle().inside(&["exit 5"]).begin()).collect();
     for running in started {
         assert_eq!(running.wait().code, 5);
@@ -294,7 +299,16 @@ pub fn config_that_is_no_json_object_is_refused(t: &T) {
 
 pub fn config_with_bytes_that_are_no_text_is_refused(t: &T) {
     refuses(t, "NUL bytes", &[0; 100]);
-    refuses(t, "invalid UTF-8", &config(t).replace("/inside", "/in\u{1}side").into_bytes().iter().map(|b| if *b == 1 { 0xff } else { *b }).collect::<Vec<_>>());
+    refuses(
+        t,
+        "invalid UTF-8",
+        &config(t)
+            .replace("/inside", "/in\u{1}side")
+            .into_bytes()
+            .iter()
+            .map(|b| if *b == 1 { 0xff } else { *b })
+            .collect::<Vec<_>>(),
+    );
 }
 
 pub fn config_with_a_nul_in_a_string_is_refused(t: &T) {
@@ -304,8 +318,14 @@ pub fn config_with_a_nul_in_a_string_is_refused(t: &T) {
 
 pub fn config_of_wrong_types_is_refused(t: &T) {
     for (pointer, value) in [
-        ("/process", json!("text")), ("/process/args", json!("text")), ("/process/env", json!({})), ("/root", json!(5)),
-        ("/mounts", json!("none")), ("/linux/namespaces", json!({})), ("/hooks", json!([])), ("/process/cwd", json!(1)),
+        ("/process", json!("text")),
+        ("/process/args", json!("text")),
+        ("/process/env", json!({})),
+        ("/root", json!(5)),
+        ("/mounts", json!("none")),
+        ("/linux/namespaces", json!({})),
+        ("/hooks", json!([])),
+        ("/process/cwd", json!(1)),
     ] {
         t.bundle().set(pointer, value).refused();
     }
@@ -318,7 +338,9 @@ pub fn config_nested_a_hundred_thousand_levels_deep_is_refused(t: &T) {
 }
 
 pub fn config_of_a_hundred_megabytes_is_no_crash(t: &T) {
-    let text = config(t).replacen('{', &format!("{{\"annotations\":{{\"big\":\"{}\"}},", "x".repeat(100 << 20)), 1);
+    t.alone();
+    let text =
+        config(t).replacen('{', &format!("{{\"annotations\":{{\"big\":\"{}\"}},", "x".repeat(100 << 20)), 1);
     let b = t.bundle();
     fs::write(b.dir.join("config.json"), text).unwrap();
     let output = t.runtime(&["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
@@ -338,7 +360,8 @@ pub fn missing_process_section_is_refused_or_waits(t: &T) {
 }
 
 pub fn many_thousand_arguments_and_variables_are_passed(t: &T) {
-    let args: Vec<String> = ["/inside", "report"].into_iter().map(String::from).chain((0..5000).map(|i| i.to_string())).collect();
+    let args: Vec<String> =
+        ["/inside", "report"].into_iter().map(String::from).chain((0..5000).map(|i| i.to_string())).collect();
     let env: Vec<String> = (0..5000).map(|i| format!("V{i}={i}")).collect();
     let b = t.bundle().set("/process/args", json!(args)).set("/process/env", json!(env));
     let output = b.run().ok();

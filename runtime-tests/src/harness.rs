@@ -273,7 +273,10 @@ fn child_signal(handler: SigHandler) {
 fn clean(t: &T) -> Option<String> {
     let mut trouble = None;
     let folders = fs::read_dir(&t.dir).into_iter().flatten().flatten();
-    for root in folders.map(|e| e.path()).filter(|p| p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"state"))) {
+    for root in folders
+        .map(|e| e.path())
+        .filter(|p| p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"state")))
+    {
         for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
             let id = entry.file_name();
             let mut command = t.command_at(&root);
@@ -281,7 +284,8 @@ fn clean(t: &T) -> Option<String> {
             let child = Pid::from_raw(command.spawn().unwrap().id() as i32);
             let end = Instant::now() + patience();
             // Reaps whatever the containers leave meanwhile: zombies would keep them from ending.
-            while !matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(s) if s.pid() == Some(child)) {
+            while !matches!(waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)), Ok(s) if s.pid() == Some(child))
+            {
                 if Instant::now() > end {
                     let _ = kill(child, Signal::SIGKILL);
                     trouble = Some(format!("delete --force {id:?} hangs after the test"));
@@ -328,8 +332,7 @@ fn live(test: &Test, t: &T) -> ! {
         let place = info.location().map(|l| format!("{}:{}: ", l.file(), l.line())).unwrap_or_default();
         COMPLAINT.with(|c| c.replace(format!("{place}{}", text.unwrap_or_default())));
     }));
-    let _shared = t.lock(FlockArg::LockShared);
-    t.tell("go");
+    t.lock(FlockArg::LockShared);
     let verdict = match panic::catch_unwind(panic::AssertUnwindSafe(|| (test.run)(t))) {
         Ok(()) => json!({ "verdict": "ok" }),
         Err(payload) => match payload.downcast_ref::<Skipped>() {
@@ -356,6 +359,7 @@ pub struct T {
     counter: Cell<u32>,
     log: RefCell<Vec<String>>,
     keeper: File,
+    lock: RefCell<Option<Flock<File>>>,
 }
 
 impl T {
@@ -370,6 +374,7 @@ impl T {
             counter: Cell::new(0),
             log: RefCell::default(),
             keeper,
+            lock: RefCell::default(),
         }
     }
 
@@ -382,10 +387,19 @@ impl T {
         let _ = (&self.keeper).write_all(format!("{message}\n").as_bytes());
     }
 
-    fn lock(&self, how: FlockArg) -> Flock<File> {
-        let file = File::create(work_dir(self.run).join("lock")).unwrap();
+    /// Takes the lock that all tests share, or has alone; the clock stands still meanwhile.
+    fn lock(&self, how: FlockArg) {
         self.tell("wait");
-        Flock::lock(file, how).unwrap_or_else(|(_, e)| panic!("lock: {e}"))
+        self.lock.take();
+        let file = File::create(work_dir(self.run).join("lock")).unwrap();
+        let lock = Flock::lock(file, how).unwrap_or_else(|(_, e)| panic!("lock: {e}"));
+        self.lock.replace(Some(lock));
+        self.tell("go");
+    }
+
+    /// Waits until no other test runs; stands first in a test that needs the whole machine.
+    pub fn alone(&self) {
+        self.lock(FlockArg::LockExclusive);
     }
 
     /// Skips the test, with the reason, unless all that it needs is here.
@@ -512,7 +526,10 @@ fn cut(text: &str) -> String {
 }
 
 /// Makes a command run `prepare` in the child, after the fork and before the exec.
-pub fn before_exec(command: &mut Command, prepare: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) {
+pub fn before_exec(
+    command: &mut Command,
+    prepare: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static,
+) {
     // SAFETY: the test process has one thread, so the child may call anything between fork and exec.
     unsafe { command.pre_exec(prepare) };
 }

@@ -96,7 +96,14 @@ pub fn status_is_running_in_poststart_and_stopped_in_poststop(t: &T) {
 
 pub fn hook_has_exactly_its_args_and_environment(t: &T) {
     let out = t.dir.join("facts");
-    let path = script(t, "facts", &format!("tr '\\0' '\\n' < /proc/$$/cmdline > {0}; tr '\\0' '\\n' < /proc/$$/environ >> {0}", out.display()));
+    let path = script(
+        t,
+        "facts",
+        &format!(
+            "tr '\\0' '\\n' < /proc/$$/cmdline > {0}; tr '\\0' '\\n' < /proc/$$/environ >> {0}",
+            out.display()
+        ),
+    );
     let hook = json!({ "path": path, "args": ["facts", "two words"], "env": ["ONE=1", "TWO=2 2"] });
     t.bundle().hook("createRuntime", hook).create();
     let facts = read(out);
@@ -215,7 +222,10 @@ pub fn start_container_hook_runs_inside_before_the_program(t: &T) {
 pub fn hook_sees_the_namespaces_that_it_is_to_set_up(t: &T) {
     // A network hook enters the namespace by the pid of the state.
     let out = t.dir.join("namespace");
-    let body = format!("pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' | head -1); readlink /proc/$pid/ns/net > {}", out.display());
+    let body = format!(
+        "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' | head -1); readlink /proc/$pid/ns/net > {}",
+        out.display()
+    );
     let path = script(t, "hook", &body);
     let c = t.bundle().namespace("network").hook("createRuntime", json!({ "path": path })).create();
     assert_eq!(read(out).trim(), namespace(c.pid(), "net"));

@@ -96,10 +96,7 @@ pub fn cap_last_cap() -> u8 {
 
 /// The mount points of this process, in the order of mountinfo.
 pub fn mount_points() -> Vec<String> {
-    read("/proc/self/mountinfo")
-        .lines()
-        .filter_map(|l| l.split(' ').nth(4).map(str::to_string))
-        .collect()
+    read("/proc/self/mountinfo").lines().filter_map(|l| l.split(' ').nth(4).map(str::to_string)).collect()
 }
 
 fn fs_magic(path: &str) -> i64 {
@@ -159,7 +156,8 @@ impl Cgroups {
         let hierarchies = hierarchies();
         for line in read(format!("/proc/{pid}/cgroup")).lines() {
             let mut parts = line.splitn(3, ':');
-            let (_, controllers, path) = (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+            let (_, controllers, path) =
+                (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
             for controller in controllers.split(',') {
                 let mount = hierarchies.iter().find(|(options, _)| match controller {
                     "" => options.is_empty(),
@@ -179,7 +177,11 @@ impl Cgroups {
             "io" => ["blkio", ""],
             other => [other, ""],
         };
-        names.iter().find_map(|n| self.0.get(*n)).cloned().unwrap_or_else(|| panic!("no cgroup for {controller}"))
+        names
+            .iter()
+            .find_map(|n| self.0.get(*n))
+            .cloned()
+            .unwrap_or_else(|| panic!("no cgroup for {controller}"))
     }
 
     /// The trimmed text of one file: `v1` names it on a v1 host, `v2` on a unified one.

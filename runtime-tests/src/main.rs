@@ -1,9 +1,13 @@
-//! What a user can observe of an OCI container runtime, as about three hundred true sentences.
+//! What a user can observe of an OCI container runtime, as some five hundred true sentences.
 //!
 //! `RUNTIME=path runtime-tests [--list] [--jobs N] [--view v1|v2] [--subject NAME] [FILTER...]`
 //!
 //! Runs every test against `$RUNTIME` (with `$RUNTIME_ARGS` before the command), prints a line for each and the
 //! totals last; the exit status is 1 if something failed. `$TIMEOUT_FACTOR` stretches all deadlines.
+//!
+//! Build: `RUSTFLAGS=-Ctarget-feature=+crt-static cargo build --release --target x86_64-unknown-linux-gnu
+//! --manifest-path runtime-tests/Cargo.toml` (the payload `inside` must be static).
+//!
 //! One file per subject; `harness` keeps tests apart, `bundle` makes what they need, `host` says what is here.
 
 mod attacks;

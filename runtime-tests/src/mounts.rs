@@ -90,7 +90,8 @@ pub fn nodev_keeps_devices_from_opening(t: &T) {
         nix::sys::stat::makedev(1, 3),
     )
     .unwrap();
-    let run = |option: &str| t.bundle().mount("/m", "bind", &tree, &["bind", option]).tries(&["open r /m/null"]);
+    let run =
+        |option: &str| t.bundle().mount("/m", "bind", &tree, &["bind", option]).tries(&["open r /m/null"]);
     assert_eq!(run("nodev"), [libc::EACCES]);
     assert_eq!(run("dev"), [0]);
 }
@@ -131,7 +132,8 @@ pub fn norelatime_and_nostrictatime_are_accepted(t: &T) {
 }
 
 pub fn sync_is_set_and_async_undoes_it(t: &T) {
-    let sync = |options: &[&str]| list(&with_tmpfs(t, options).report(), "/m", "super").contains(&"sync".into());
+    let sync =
+        |options: &[&str]| list(&with_tmpfs(t, options).report(), "/m", "super").contains(&"sync".into());
     assert!(sync(&["sync"]));
     assert!(!sync(&["sync", "async"]));
 }
@@ -141,7 +143,8 @@ pub fn dirsync_is_set(t: &T) {
 }
 
 pub fn lazytime_is_set_and_nolazytime_undoes_it(t: &T) {
-    let lazy = |options: &[&str]| list(&with_tmpfs(t, options).report(), "/m", "super").contains(&"lazytime".into());
+    let lazy =
+        |options: &[&str]| list(&with_tmpfs(t, options).report(), "/m", "super").contains(&"lazytime".into());
     assert!(lazy(&["lazytime"]));
     assert!(!lazy(&["lazytime", "nolazytime"]));
 }
@@ -168,7 +171,10 @@ pub fn nosymfollow_works_on_a_new_filesystem(t: &T) {
 pub fn unknown_options_go_to_the_filesystem_as_data(t: &T) {
     let b = with_tmpfs(t, &["size=1m", "mode=0711", "uid=7", "gid=8", "nr_inodes=100"]);
     let probes = b.probe(&["stat /m", "report"]);
-    assert_eq!((&probes[0]["mode"], &probes[0]["uid"], &probes[0]["gid"]), (&json!(0o711), &json!(7), &json!(8)));
+    assert_eq!(
+        (&probes[0]["mode"], &probes[0]["uid"], &probes[0]["gid"]),
+        (&json!(0o711), &json!(7), &json!(8))
+    );
     let data = list(&probes[1], "/m", "super");
     assert!(data.contains(&"size=1024k".into()) && data.contains(&"nr_inodes=100".into()), "{data:?}");
 }
@@ -180,7 +186,10 @@ pub fn option_that_the_filesystem_does_not_know_is_refused(t: &T) {
 pub fn tmpcopyup_fills_the_tmpfs_with_what_it_covers(t: &T) {
     let b = with_tmpfs(t, &["tmpcopyup"]).file("/m/one", "1").file("/m/deep/two", "2").link("/m/link", "one");
     let probes = b.probe(&["read /m/one", "read /m/deep/two", "readlink /m/link", "create /m/new"]);
-    assert_eq!((&probes[0]["text"], &probes[1]["text"], &probes[2]["text"]), (&json!("1"), &json!("2"), &json!("one")));
+    assert_eq!(
+        (&probes[0]["text"], &probes[1]["text"], &probes[2]["text"]),
+        (&json!("1"), &json!("2"), &json!("one"))
+    );
     assert_eq!(errno(&probes[3]), 0);
 }
 
@@ -337,7 +346,8 @@ fn tags(t: &T, option: &str) -> (String, String) {
     mount(Some(&tree), &tree, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).unwrap();
     mount(none, &tree, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).unwrap();
     let options: Vec<&str> = ["rbind"].into_iter().chain((!option.is_empty()).then_some(option)).collect();
-    let report = t.bundle().set("/linux/rootfsPropagation", "rslave").mount("/m", "bind", &tree, &options).report();
+    let report =
+        t.bundle().set("/linux/rootfsPropagation", "rslave").mount("/m", "bind", &tree, &options).report();
     let word = |point: &str| {
         let tags = list(&report, point, "tags");
         let names: Vec<&str> = tags.iter().map(|t| t.split(':').next().unwrap()).collect();
@@ -407,7 +417,12 @@ pub fn slave_mount_receives_new_mounts_of_the_host(t: &T) {
 // ---- types and order ---------------------------------------------------------------------------
 
 pub fn mounts_are_made_in_the_order_of_the_list(t: &T) {
-    let b = t.bundle().mount("/m", "tmpfs", "tmpfs", &["mode=711"]).mount("/m/n", "tmpfs", "tmpfs", &["mode=700"]);
+    let b = t.bundle().mount("/m", "tmpfs", "tmpfs", &["mode=711"]).mount(
+        "/m/n",
+        "tmpfs",
+        "tmpfs",
+        &["mode=700"],
+    );
     let probes = b.probe(&["stat /m", "stat /m/n"]);
     assert_eq!((&probes[0]["mode"], &probes[1]["mode"]), (&json!(0o711), &json!(0o700)));
     let covered = t.bundle().mount("/m/n", "tmpfs", "tmpfs", &[]).mount("/m", "tmpfs", "tmpfs", &[]);
@@ -430,14 +445,18 @@ pub fn sysfs_mqueue_devpts_and_shm_can_be_mounted(t: &T) {
         .mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])
         .mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]);
     let report = b.report();
-    for (point, kind) in [("/sys", "sysfs"), ("/dev/mqueue", "mqueue"), ("/dev/shm", "tmpfs"), ("/dev/pts", "devpts")] {
+    for (point, kind) in
+        [("/sys", "sysfs"), ("/dev/mqueue", "mqueue"), ("/dev/shm", "tmpfs"), ("/dev/pts", "devpts")]
+    {
         assert_eq!(mount_at(&report, point).expect(point)["type"], kind);
     }
 }
 
 pub fn sysfs_shows_the_network_namespace_of_the_container(t: &T) {
     let ours: Vec<_> = fs::read_dir("/sys/class/net").unwrap().flatten().map(|e| e.file_name()).collect();
-    let Some(card) = ours.iter().find(|n| n.to_string_lossy().starts_with('e')) else { t.skip("needs a network card") };
+    let Some(card) = ours.iter().find(|n| n.to_string_lossy().starts_with('e')) else {
+        t.skip("needs a network card")
+    };
     let b = t.bundle().namespace("network").mount("/sys", "sysfs", "sysfs", &["ro"]);
     let names = b.probe(&["list /sys/class/net"])[0]["names"].to_string();
     assert!(names.contains("\"lo\"") && !names.contains(&*card.to_string_lossy()), "{names}");
@@ -473,7 +492,12 @@ pub fn many_mounts_are_possible(t: &T) {
 }
 
 pub fn cgroup_mount_shows_the_containers_own_cgroup(t: &T) {
-    let b = t.bundle().namespace("cgroup").mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]);
+    let b = t.bundle().namespace("cgroup").mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["ro", "nosuid", "noexec", "nodev"],
+    );
     let folder = if crate::host::is_v2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
     let probes = b.probe(&[&format!("read {folder}/cgroup.procs"), &format!("create {folder}/x")]);
     assert_eq!(probes[0]["text"], "1\n");

@@ -193,7 +193,10 @@ pub fn groups_can_be_set_in_a_user_namespace(t: &T) {
     t.needs(&[Need::UserNamespaces]);
     let user = json!({ "uid": 7, "gid": 8, "additionalGids": [9, 10] });
     let report = t.bundle().user_namespace().set("/process/user", user).report();
-    assert_eq!((&report["uids"][0], &report["gids"][0], &report["groups"]), (&json!(7), &json!(8), &json!([9, 10])));
+    assert_eq!(
+        (&report["uids"][0], &report["gids"][0], &report["groups"]),
+        (&json!(7), &json!(8), &json!([9, 10]))
+    );
     assert_eq!(report["setgroups"].as_str().unwrap().trim(), "allow");
 }
 
@@ -209,7 +212,11 @@ pub fn user_that_is_not_mapped_is_refused(t: &T) {
 
 pub fn user_namespace_owns_the_others(t: &T) {
     t.needs(&[Need::UserNamespaces]);
-    let b = t.bundle().user_namespace().namespace("network").caps(&["CAP_SYS_ADMIN"], &["bounding", "permitted", "effective"]);
+    let b = t
+        .bundle()
+        .user_namespace()
+        .namespace("network")
+        .caps(&["CAP_SYS_ADMIN"], &["bounding", "permitted", "effective"]);
     assert_eq!(b.tries(&["sethostname inside", "mount tmpfs /tmp tmpfs"]), [0, 0]);
 }
 
@@ -217,7 +224,8 @@ pub fn user_namespace_owns_the_others(t: &T) {
 
 pub fn time_offsets_move_the_clocks(t: &T) {
     t.needs(&[Need::Path("/proc/self/ns/time")]);
-    let offsets = json!({ "monotonic": { "secs": 1_000_000 }, "boottime": { "secs": 2_000_000, "nanosecs": 5 } });
+    let offsets =
+        json!({ "monotonic": { "secs": 1_000_000 }, "boottime": { "secs": 2_000_000, "nanosecs": 5 } });
     let b = t.bundle().namespace("time").set("/linux/timeOffsets", offsets);
     let clocks = b.probe(&["clocks"]).remove(0);
     let uptime: f64 = crate::read("/proc/uptime").split(' ').next().unwrap().parse().unwrap();
@@ -246,8 +254,10 @@ pub fn sysctls_are_set_in_the_containers_namespaces(t: &T) {
     });
     let before = crate::read("/proc/sys/kernel/msgmax");
     let files = [
-        ("/proc/sys/kernel/msgmax", "4096"), ("/proc/sys/kernel/shm_rmid_forced", "1"),
-        ("/proc/sys/fs/mqueue/msg_max", "11"), ("/proc/sys/net/ipv4/ip_forward", "1"),
+        ("/proc/sys/kernel/msgmax", "4096"),
+        ("/proc/sys/kernel/shm_rmid_forced", "1"),
+        ("/proc/sys/fs/mqueue/msg_max", "11"),
+        ("/proc/sys/net/ipv4/ip_forward", "1"),
         ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
     ];
     let probes: Vec<String> = files.iter().map(|(file, _)| format!("read {file}")).collect();

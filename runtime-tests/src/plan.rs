@@ -81,7 +81,10 @@ pub fn plan_drops_groups_before_the_user_and_filters_last(t: &T) {
     };
     let place = |pointer: &str| {
         let quoted = format!("\"{pointer}");
-        steps.iter().position(|s| s.to_string().contains(&quoted)).unwrap_or_else(|| panic!("no step for {pointer}"))
+        steps
+            .iter()
+            .position(|s| s.to_string().contains(&quoted))
+            .unwrap_or_else(|| panic!("no step for {pointer}"))
     };
     assert!(place("/mounts") < place("/linux/maskedPaths"), "masks after mounts");
     assert!(place("/linux/maskedPaths") < place("/linux/seccomp"));

@@ -4,8 +4,8 @@ use crate::harness::{T, before_exec};
 use crate::host::{self, Need};
 use crate::read;
 use serde_json::{Value, json};
-use std::os::unix::fs::PermissionsExt;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 pub fn program_gets_exactly_its_arguments(t: &T) {
     let args = ["/inside", "report", "with space", "", "ünïcode", "$HOME", "--"];
@@ -63,8 +63,12 @@ pub fn environment_of_the_caller_stays_outside(t: &T) {
 pub fn home_is_set_from_the_user_when_it_is_missing(t: &T) {
     let b = t.bundle().file("/etc/passwd", "root:x:0:0:root:/the/home:/bin/sh\n");
     let report = b.report();
-    let home: Vec<_> =
-        report["env"].as_array().unwrap().iter().filter(|v| v.as_str().unwrap().starts_with("HOME=")).collect();
+    let home: Vec<_> = report["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|v| v.as_str().unwrap().starts_with("HOME="))
+        .collect();
     assert_eq!(home, ["HOME=/the/home"]);
 }
 
@@ -117,7 +121,8 @@ pub fn groups_of_the_caller_are_dropped(t: &T) {
 }
 
 pub fn greatest_uid_and_gid_are_possible(t: &T) {
-    let report = t.bundle().set("/process/user", json!({ "uid": 4_294_967_294u32, "gid": 4_294_967_294u32 })).report();
+    let report =
+        t.bundle().set("/process/user", json!({ "uid": 4_294_967_294u32, "gid": 4_294_967_294u32 })).report();
     assert_eq!(report["uids"][1], 4_294_967_294u32);
 }
 
@@ -137,18 +142,32 @@ pub fn umask_defaults_to_022(t: &T) {
 }
 
 pub fn umask_of_the_config_does_not_change_what_the_runtime_makes(t: &T) {
-    let b = t.bundle().set("/process/user/umask", 0o077).set("/process/cwd", "/made").inside(&["stat /made", "stat /dev/null"]);
+    let b = t
+        .bundle()
+        .set("/process/user/umask", 0o077)
+        .set("/process/cwd", "/made")
+        .inside(&["stat /made", "stat /dev/null"]);
     let probes = b.run().ok().probes();
     assert_eq!((&probes[0]["mode"], &probes[1]["mode"]), (&json!(0o755), &json!(0o666)));
 }
 
 pub fn every_rlimit_is_set(t: &T) {
     let limits = [
-        ("RLIMIT_CPU", 1000u64, 2000u64), ("RLIMIT_FSIZE", 1 << 30, 1 << 31), ("RLIMIT_DATA", 1 << 30, 1 << 31),
-        ("RLIMIT_STACK", 1 << 22, 1 << 23), ("RLIMIT_CORE", 0, 0), ("RLIMIT_RSS", 1 << 30, 1 << 31),
-        ("RLIMIT_NPROC", 500, 600), ("RLIMIT_NOFILE", 256, 512), ("RLIMIT_MEMLOCK", 4096, 8192),
-        ("RLIMIT_AS", 1 << 33, 1 << 34), ("RLIMIT_LOCKS", 10, 20), ("RLIMIT_SIGPENDING", 100, 200),
-        ("RLIMIT_MSGQUEUE", 1000, 2000), ("RLIMIT_NICE", 0, 0), ("RLIMIT_RTPRIO", 0, 0),
+        ("RLIMIT_CPU", 1000u64, 2000u64),
+        ("RLIMIT_FSIZE", 1 << 30, 1 << 31),
+        ("RLIMIT_DATA", 1 << 30, 1 << 31),
+        ("RLIMIT_STACK", 1 << 22, 1 << 23),
+        ("RLIMIT_CORE", 0, 0),
+        ("RLIMIT_RSS", 1 << 30, 1 << 31),
+        ("RLIMIT_NPROC", 500, 600),
+        ("RLIMIT_NOFILE", 256, 512),
+        ("RLIMIT_MEMLOCK", 4096, 8192),
+        ("RLIMIT_AS", 1 << 33, 1 << 34),
+        ("RLIMIT_LOCKS", 10, 20),
+        ("RLIMIT_SIGPENDING", 100, 200),
+        ("RLIMIT_MSGQUEUE", 1000, 2000),
+        ("RLIMIT_NICE", 0, 0),
+        ("RLIMIT_RTPRIO", 0, 0),
         ("RLIMIT_RTTIME", 100_000, 200_000),
     ];
     let list: Vec<Value> =
@@ -160,7 +179,9 @@ pub fn every_rlimit_is_set(t: &T) {
 }
 
 pub fn unlimited_rlimit_is_the_greatest_number(t: &T) {
-    let b = t.bundle().set("/process/rlimits", json!([{ "type": "RLIMIT_CPU", "soft": u64::MAX, "hard": u64::MAX }]));
+    let b = t
+        .bundle()
+        .set("/process/rlimits", json!([{ "type": "RLIMIT_CPU", "soft": u64::MAX, "hard": u64::MAX }]));
     assert_eq!(b.report()["rlimits"]["RLIMIT_CPU"], json!([u64::MAX, u64::MAX]));
 }
 

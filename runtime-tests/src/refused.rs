@@ -60,5 +60,8 @@ pub fn memory_policy_is_refused(t: &T) {
 }
 
 pub fn exec_cpu_affinity_is_refused(t: &T) {
-    in_one_line(t.bundle().set("/process/execCPUAffinity", json!({ "initial": "0", "final": "0" })), "execCPUAffinity");
+    in_one_line(
+        t.bundle().set("/process/execCPUAffinity", json!({ "initial": "0", "final": "0" })),
+        "execCPUAffinity",
+    );
 }

@@ -61,30 +61,49 @@ pub fn old_root_is_out_of_reach(t: &T) {
     let report = t.bundle().report();
     let roots = report["mounts"].as_array().unwrap().iter().filter(|m| m["point"] == "/").count();
     assert_eq!(roots, 1);
-    assert!(report["mounts"].as_array().unwrap().iter().all(|m| !m["point"].as_str().unwrap().contains("pivot")));
+    assert!(
+        report["mounts"].as_array().unwrap().iter().all(|m| !m["point"].as_str().unwrap().contains("pivot"))
+    );
 }
 
 // ---- devices -----------------------------------------------------------------------------------
 
 pub fn default_devices_are_there(t: &T) {
-    let expected = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+    let expected =
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
     let probes: Vec<String> = expected.iter().map(|(name, ..)| format!("stat /dev/{name}")).collect();
     let probes: Vec<&str> = probes.iter().map(String::as_str).collect();
     for (probe, (name, major, minor)) in t.probe(&probes).iter().zip(expected) {
-        assert_eq!((&probe["type"], &probe["major"], &probe["minor"]), (&json!("c"), &json!(major), &json!(minor)), "{name}");
+        assert_eq!(
+            (&probe["type"], &probe["major"], &probe["minor"]),
+            (&json!("c"), &json!(major), &json!(minor)),
+            "{name}"
+        );
         assert_eq!(probe["mode"], 0o666, "{name}");
     }
 }
 
 pub fn default_symlinks_are_there(t: &T) {
-    let probes = t.probe(&["readlink /dev/fd", "readlink /dev/stdin", "readlink /dev/stdout", "readlink /dev/stderr", "readlink /dev/ptmx"]);
+    let probes = t.probe(&[
+        "readlink /dev/fd",
+        "readlink /dev/stdin",
+        "readlink /dev/stdout",
+        "readlink /dev/stderr",
+        "readlink /dev/ptmx",
+    ]);
     let targets: Vec<&str> = probes.iter().map(|p| p["text"].as_str().unwrap_or("")).collect();
     assert_eq!(&targets[..4], ["/proc/self/fd", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2"]);
     assert!(["pts/ptmx", "/dev/pts/ptmx"].contains(&targets[4]), "{}", targets[4]);
 }
 
 pub fn default_devices_work(t: &T) {
-    let probes = ["open rw /dev/null", "open r /dev/zero", "open r /dev/urandom", "put /dev/null x", "put /dev/full x"];
+    let probes = [
+        "open rw /dev/null",
+        "open r /dev/zero",
+        "open r /dev/urandom",
+        "put /dev/null x",
+        "put /dev/full x",
+    ];
     assert_eq!(t.bundle().tries(&probes), [0, 0, 0, 0, libc::ENOSPC]);
 }
 
@@ -95,10 +114,12 @@ pub fn devices_of_the_config_are_made(t: &T) {
         { "path": "/dev/pipe", "type": "p", "fileMode": 0o622 },
         { "path": "/elsewhere", "type": "u", "major": 1, "minor": 3 },
     ]);
-    let probes = t
-        .bundle()
-        .set("/linux/devices", devices)
-        .probe(&["stat /dev/one", "stat /dev/deep/two", "stat /dev/pipe", "stat /elsewhere"]);
+    let probes = t.bundle().set("/linux/devices", devices).probe(&[
+        "stat /dev/one",
+        "stat /dev/deep/two",
+        "stat /dev/pipe",
+        "stat /elsewhere",
+    ]);
     let fact = |i: usize| json!([probes[i]["type"], probes[i]["major"], probes[i]["minor"]]);
     assert_eq!([fact(0), fact(1), fact(3)], [json!(["c", 1, 5]), json!(["b", 7, 3]), json!(["c", 1, 3])]);
     assert_eq!(json!([probes[0]["mode"], probes[0]["uid"], probes[0]["gid"]]), json!([0o640, 12, 34]));
@@ -139,9 +160,15 @@ pub fn bound_dev_of_the_host_is_left_alone(t: &T) {
 // ---- hidden and read-only ----------------------------------------------------------------------
 
 pub fn masked_file_reads_as_empty(t: &T) {
-    let b = t.bundle().file("/secret", "secret").set("/linux/maskedPaths", json!(["/secret", "/proc/filesystems"]));
+    let b = t
+        .bundle()
+        .file("/secret", "secret")
+        .set("/linux/maskedPaths", json!(["/secret", "/proc/filesystems"]));
     let probes = b.probe(&["read /secret", "stat /secret", "read /proc/filesystems"]);
-    assert_eq!((&probes[0]["text"], &probes[1]["type"], &probes[2]["text"]), (&json!(""), &json!("c"), &json!("")));
+    assert_eq!(
+        (&probes[0]["text"], &probes[1]["type"], &probes[2]["text"]),
+        (&json!(""), &json!("c"), &json!(""))
+    );
     assert_eq!(json!([probes[1]["major"], probes[1]["minor"]]), json!([1, 3]));
 }
 
@@ -165,14 +192,24 @@ pub fn masked_path_covers_what_a_mount_brought(t: &T) {
     let source = t.dir.join("source");
     fs::create_dir(&source).unwrap();
     fs::write(source.join("secret"), "secret").unwrap();
-    let b = t.bundle().mount("/m", "bind", &source, &["bind"]).set("/linux/maskedPaths", json!(["/m/secret"]));
+    let b =
+        t.bundle().mount("/m", "bind", &source, &["bind"]).set("/linux/maskedPaths", json!(["/m/secret"]));
     assert_eq!(b.probe(&["read /m/secret"])[0]["text"], "");
 }
 
 pub fn readonly_path_cannot_be_written(t: &T) {
-    let b = t.bundle().all_caps().file("/data/file", "").set("/linux/readonlyPaths", json!(["/data", "/proc/sys"]));
+    let b = t
+        .bundle()
+        .all_caps()
+        .file("/data/file", "")
+        .set("/linux/readonlyPaths", json!(["/data", "/proc/sys"]));
     assert_eq!(
-        b.tries(&["create /data/new", "open w /data/file", "open w /proc/sys/kernel/hostname", "create /other"]),
+        b.tries(&[
+            "create /data/new",
+            "open w /data/file",
+            "open w /proc/sys/kernel/hostname",
+            "create /other"
+        ]),
         [libc::EROFS, libc::EROFS, libc::EROFS, 0]
     );
 }

@@ -28,7 +28,10 @@ pub fn label_without_selinux_is_refused(t: &T) {
 pub fn program_has_the_label_of_the_config(t: &T) {
     // Read from outside: the program may not write to the test's files under its label.
     let c = labelled(t).start();
-    assert_eq!(crate::read(format!("/proc/{}/attr/current", c.pid())).trim_end_matches(['\0', '\n']), PROCESS);
+    assert_eq!(
+        crate::read(format!("/proc/{}/attr/current", c.pid())).trim_end_matches(['\0', '\n']),
+        PROCESS
+    );
 }
 
 pub fn mounts_have_the_label_of_the_config(t: &T) {

@@ -30,13 +30,15 @@ pub fn receive(listener: &UnixListener) -> Console {
     listener.set_nonblocking(true).unwrap();
     let (socket, _) = wait_for("a connection to the console socket", || listener.accept().ok());
     socket.set_nonblocking(false).unwrap();
-    let mut console = Console { master: File::open("/dev/null").unwrap(), descriptors: 0, messages: 0, text: vec![] };
+    let mut console =
+        Console { master: File::open("/dev/null").unwrap(), descriptors: 0, messages: 0, text: vec![] };
     loop {
         let mut buffer = [0; 4096];
         let mut space = nix::cmsg_space!([i32; 8]);
         let mut parts = [IoSliceMut::new(&mut buffer)];
         let message =
-            recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+            recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+                .unwrap();
         let bytes = message.bytes;
         for control in message.cmsgs().unwrap() {
             console.messages += 1;
@@ -77,7 +79,8 @@ fn with_terminal(t: &T) -> Bundle<'_> {
 /// Runs the bundle to the report that its program prints on the terminal.
 fn on_terminal(b: Bundle) -> Value {
     let (listener, path) = listen(b.t);
-    let c = b.create_with(&["--console-socket", path.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
+    let c =
+        b.create_with(&["--console-socket", path.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
     let mut console = receive(&listener);
     c.start();
     console.report().remove(0)
@@ -86,7 +89,8 @@ fn on_terminal(b: Bundle) -> Value {
 pub fn console_socket_gets_one_message_with_one_descriptor(t: &T) {
     let (listener, path) = listen(t);
     let b = with_terminal(t);
-    let c = b.create_with(&["--console-socket", path.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
+    let c =
+        b.create_with(&["--console-socket", path.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
     let console = receive(&listener);
     assert_eq!((console.messages, console.descriptors), (1, 1));
     assert!(!console.text.is_empty(), "a message without a byte cannot be told from the end");
@@ -116,7 +120,8 @@ pub fn terminal_is_of_the_containers_own_devpts(t: &T) {
 pub fn dev_console_is_the_terminal(t: &T) {
     let b = with_terminal(t).inside(&["stat /dev/console", "stat /dev/pts/0", "report"]);
     let (listener, path) = listen(t);
-    let c = b.create_with(&["--console-socket", path.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
+    let c =
+        b.create_with(&["--console-socket", path.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
     let mut console = receive(&listener);
     c.start();
     let probes = console.report();
@@ -126,14 +131,16 @@ pub fn dev_console_is_the_terminal(t: &T) {
 }
 
 pub fn console_size_is_set(t: &T) {
-    let report = on_terminal(with_terminal(t).set("/process/consoleSize", json!({ "height": 33, "width": 101 })));
+    let report =
+        on_terminal(with_terminal(t).set("/process/consoleSize", json!({ "height": 33, "width": 101 })));
     assert_eq!(report["tty"]["size"], json!({ "rows": 33, "columns": 101 }));
 }
 
 pub fn terminal_belongs_to_the_user_of_the_process(t: &T) {
     let b = with_terminal(t).set("/process/user/uid", 1000).inside(&["stat /dev/pts/0", "report"]);
     let (listener, path) = listen(t);
-    let c = b.create_with(&["--console-socket", path.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
+    let c =
+        b.create_with(&["--console-socket", path.to_str().unwrap()]).unwrap_or_else(|o| panic!("{}", o.err));
     let mut console = receive(&listener);
     c.start();
     assert_eq!(console.report()[0]["uid"], 1000);
@@ -158,7 +165,8 @@ pub fn exec_sends_a_terminal_of_its_own(t: &T) {
     let c = t.bundle().start();
     let (listener, path) = listen(t);
     let file = c.process_file(|p| p["terminal"] = json!(true), &["report"]);
-    let options = ["--detach", "--console-socket", path.to_str().unwrap(), "--process", file.to_str().unwrap()];
+    let options =
+        ["--detach", "--console-socket", path.to_str().unwrap(), "--process", file.to_str().unwrap()];
     c.call("exec", &options, &[]).ok();
     let mut console = receive(&listener);
     assert_eq!((console.messages, console.descriptors), (1, 1));

@@ -75,13 +75,9 @@ fn run(words: &[&str]) -> Value {
         "chroot" => tried(unsafe { libc::chroot(c(arg(1)).as_ptr()) } as i64),
         "chdir" => of(env::set_current_dir(arg(1)).map(|()| json!({}))),
         "setuid" => tried(unsafe { libc::setuid(num(1) as u32) } as i64),
-        "sethostname" => {
-            tried(unsafe { libc::sethostname(arg(1).as_ptr().cast(), arg(1).len()) } as i64)
-        }
+        "sethostname" => tried(unsafe { libc::sethostname(arg(1).as_ptr().cast(), arg(1).len()) } as i64),
         "ptrace" => tried(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } as i64),
-        "socket" => {
-            tried(unsafe { libc::socket(num(1) as i32, num(2) as i32, num(3) as i32) } as i64)
-        }
+        "socket" => tried(unsafe { libc::socket(num(1) as i32, num(2) as i32, num(3) as i32) } as i64),
         "syscall" => syscall(&words[1..]),
         "uname32" => uname32(),
         "ifflags" => ifflags(arg(1)),
@@ -183,11 +179,7 @@ fn text(path: &str) -> String {
 
 fn status(key: &str) -> String {
     let all = text("/proc/self/status");
-    all.lines()
-        .find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))
-        .unwrap_or_default()
-        .trim()
-        .to_string()
+    all.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':')).unwrap_or_default().trim().to_string()
 }
 
 fn groups() -> Vec<u32> {
@@ -224,8 +216,22 @@ fn capabilities() -> Value {
 
 fn rlimits() -> Value {
     let names = [
-        "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS",
-        "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME",
+        "CPU",
+        "FSIZE",
+        "DATA",
+        "STACK",
+        "CORE",
+        "RSS",
+        "NPROC",
+        "NOFILE",
+        "MEMLOCK",
+        "AS",
+        "LOCKS",
+        "SIGPENDING",
+        "MSGQUEUE",
+        "NICE",
+        "RTPRIO",
+        "RTTIME",
     ];
     let mut all = Map::new();
     for (i, name) in names.iter().enumerate() {
