@@ -16,7 +16,6 @@ demo: build ## Run the main job: a real bundle, its plan, its limits and its iso
 check: ## Format, lints, unit tests and golden plans; needs no root
 	@hack/deps build
 	cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings && cargo test --locked
-	cd runtime-tests && cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings
 
 test: build check runtime-tests ## Everything that this machine can run (as root)
 
