@@ -72,8 +72,8 @@ impl Options {
             ));
         }
         match self.view.as_deref() {
-            None | Some("v1" | "v2") => Ok(()),
-            Some(other) => Err(format!("--view {other}: not v1 or v2")),
+            None | Some("host" | "v1" | "v2") => Ok(()),
+            Some(other) => Err(format!("--view {other}: not host, v1 or v2")),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a user can observe of an OCI container runtime, as some five hundred true sentences.
 //!
-//! `RUNTIME=path runtime-tests [--list] [--jobs N] [--view v1|v2] [--subject NAME] [FILTER...]`
+//! `RUNTIME=path runtime-tests [--list] [--jobs N] [--view host|v1|v2] [--subject NAME] [FILTER...]`
 //!
 //! Runs every test against `$RUNTIME` (with `$RUNTIME_ARGS` before the command), prints a line for each and the
 //! totals last; the exit status is 1 if something failed. `$TIMEOUT_FACTOR` stretches all deadlines.
@@ -46,7 +46,7 @@ use std::{env, fs, thread};
 const TESTS: &[Test] = include!(concat!(env!("OUT_DIR"), "/tests.rs"));
 
 const USAGE: &str =
-    "usage: RUNTIME=path runtime-tests [--list] [--jobs N] [--view v1|v2] [--subject NAME] [FILTER...]";
+    "usage: RUNTIME=path runtime-tests [--list] [--jobs N] [--view host|v1|v2] [--subject NAME] [FILTER...]";
 
 struct Ask {
     list: bool,
