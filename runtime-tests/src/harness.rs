@@ -114,13 +114,13 @@ pub fn wait_for<V>(what: &str, mut check: impl FnMut() -> Option<V>) -> V {
 // ---- in the harness ----------------------------------------------------------------------------
 
 /// Runs one test under a keeper and gives its verdict.
-pub fn start(test: &Test, options: &Options) -> Verdict {
+pub fn start(test: &Test, options: &Options, kind: &str) -> Verdict {
     let run = process::id();
     let output = Command::new("/proc/self/exe")
         .arg(KEEP)
         .args([test.subject, test.name, &run.to_string(), options.view.as_deref().unwrap_or("")])
         .env("RUNTIME", fs::canonicalize(options.runtime.as_ref().unwrap()).unwrap())
-        .env("TESTED_KIND", options.kind())
+        .env("TESTED_KIND", kind)
         .env("INSIDE", inside())
         .stdin(Stdio::null())
         .stderr(Stdio::piped())

@@ -24,6 +24,7 @@ mod hooks;
 mod host;
 mod known;
 mod lifecycle;
+mod limits;
 mod mounts;
 mod namespaces;
 mod plan;
@@ -116,7 +117,7 @@ fn run(tests: &[&Test], ask: &Ask) -> ExitCode {
             scope.spawn(|| {
                 loop {
                     let Some(test) = queue.lock().unwrap().pop_front() else { break };
-                    let verdict = harness::start(test, &ask.options);
+                    let verdict = harness::start(test, &ask.options, &kind);
                     tally.lock().unwrap().add(test, &kind, verdict);
                 }
             });

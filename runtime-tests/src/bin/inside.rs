@@ -88,6 +88,8 @@ fn run(words: &[&str]) -> Value {
         }
         "alloc" => alloc(num(1) as usize),
         "forks" => forks(num(1)),
+        "hog" => hog(num(1) as usize),
+        "direct" => of(direct(arg(1), num(2) as usize, num(3) as usize)),
         "spin" => {
             let end = time::Instant::now() + time::Duration::from_millis(num(1) as u64);
             while time::Instant::now() < end {}
@@ -452,6 +454,8 @@ fn alloc(bytes: usize) -> Value {
     if memory == libc::MAP_FAILED {
         return json!({ "errno": errno() });
     }
+    // Fewer faults, where there are huge pages: an emulated machine takes long for each.
+    unsafe { libc::madvise(memory, bytes, libc::MADV_HUGEPAGE) };
     for offset in (0..bytes).step_by(4096) {
         unsafe { memory.cast::<u8>().add(offset).write_volatile(1) };
     }
@@ -480,6 +484,50 @@ fn forks(wanted: i64) -> Value {
         unsafe { libc::waitpid(*child, ptr::null_mut(), 0) };
     }
     json!({ "errno": ended_by, "children": children.len() })
+}
+
+/// Takes so many bytes of memory again and again, and every CPU once that has killed it; never ends.
+fn hog(bytes: usize) -> ! {
+    for round in 0.. {
+        if round == usize::from(bytes > 0) {
+            for _ in 1..thread::available_parallelism().map_or(1, usize::from) {
+                if unsafe { libc::fork() } == 0 {
+                    spin();
+                }
+            }
+        }
+        if bytes == 0 {
+            spin();
+        }
+        match unsafe { libc::fork() } {
+            0 => {
+                alloc(bytes);
+                std::process::exit(0)
+            }
+            child => _ = unsafe { libc::waitpid(child, ptr::null_mut(), 0) },
+        }
+    }
+    unreachable!()
+}
+
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Writes so many blocks to a nameless file in a folder, past all caches, and says how long that took.
+fn direct(folder: &str, blocks: usize, size: usize) -> io::Result<Value> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = libc::O_TMPFILE | libc::O_DIRECT;
+    let mut file = fs::OpenOptions::new().write(true).custom_flags(flags).open(folder)?;
+    let memory = vec![7u8; size + 4096];
+    let aligned = memory.as_ptr().align_offset(4096);
+    let start = time::Instant::now();
+    for _ in 0..blocks {
+        io::Write::write_all(&mut file, &memory[aligned..aligned + size])?;
+    }
+    Ok(json!({ "millis": start.elapsed().as_millis() as u64 }))
 }
 
 /// Blocks a signal, says so with a file in /tmp, and exits with `code` when the signal comes.
