@@ -4,7 +4,7 @@ MYRT     := target/$(TARGET)/release/myrt
 RUNTIME  ?= $(MYRT)
 PREFIX   ?= /usr/local
 
-.PHONY: build demo check test runtime-tests calibrate conformance install clean help
+.PHONY: build demo check test runtime-tests calibrate vm vm-shell vm-test conformance install clean help
 
 build: ## Build the static binary
 	@hack/deps build
@@ -26,6 +26,15 @@ runtime-tests: ## Black-box tests against RUNTIME: the host as it is, and a pure
 calibrate: ## The same tests against the distribution's runc and crun
 	@hack/deps test
 	hack/runtime-tests runc crun
+
+vm: ## The test VM: Debian 13, systemd, cgroup v2, SELinux enforcing, Docker, Podman, under qemu (as root)
+	hack/vm/image
+
+vm-shell: build vm ## A shell in the VM, with what was built; what it writes is gone when it ends
+	hack/vm/vm shell $(MYRT)
+
+vm-test: build vm ## runtime-tests in the VM
+	hack/vm/test $(RUNTIME)
 
 conformance: build ## The OCI validation suite, built in SUITE=dir
 	hack/conformance $(SUITE) $(RUNTIME)
