@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::fstat;
 use nix::unistd::{Pid, symlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -207,7 +208,9 @@ impl Container {
     pub fn open(root: &Path, id: &str) -> Result<Container> {
         check_id(id)?;
         let path = root.join(id);
-        let lock = lock(&path, Instant::now() + PATIENCE)?.ok_or_else(does_not_exist)?;
+        let Some(lock) = lock(&path, Instant::now() + PATIENCE)? else {
+            return Err(if path.exists() { held() } else { does_not_exist() });
+        };
         let state = read_state(&path)?;
         Ok(Container { path, lock, state })
     }
@@ -253,9 +256,14 @@ impl Container {
         symlinkat(text.as_str(), &*self.lock, name.as_str()).call("symlinkat(2)").at("write the journal")
     }
 
-    /// What the container is doing.
+    /// What the container is doing. We hold it, so nobody is creating it: a `create` that did not end was killed.
     pub fn status(&self, proc: &Procfs) -> Result<Status> {
-        status(&self.path, &self.state, proc)
+        if self.state.creating { Ok(Status::Stopped) } else { status(&self.path, &self.state, proc) }
+    }
+
+    /// Lets other commands have it; what is known of it stays.
+    pub fn release(self) -> State {
+        self.state
     }
 
     /// Takes back everything that the journal names, newest first, then the directory.
@@ -282,9 +290,15 @@ pub fn destroy_by_id(root: &Path, id: &str, proc: &Procfs) -> Result<bool> {
     kill_processes(&path, proc)?;
     match lock(&path, Instant::now() + PATIENCE)? {
         Some(_held) => destroy(&path, proc).map(|()| true),
-        None if path.exists() => Err(Error::new("another command holds the container")),
+        None if path.exists() => Err(held()),
         None => Ok(true),
     }
+}
+
+fn held() -> Error {
+    let hint = "a `create`, or a hook that it runs, may be stuck; `myrt delete --force` ends it";
+    Error::new(format!("another command has held the container for {} seconds", PATIENCE.as_secs()))
+        .hint(hint)
 }
 
 fn does_not_exist() -> Error {
@@ -299,8 +313,11 @@ fn lock(path: &Path, deadline: Instant) -> Result<Option<Flock<File>>> {
     };
     loop {
         match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
-            // Whoever held it before may have deleted it.
-            Ok(held) => return Ok(path.exists().then_some(held)),
+            // Whoever held it before may have deleted it, and a third one may have used the name again.
+            Ok(held) => {
+                let links = fstat(&*held).call("fstat(2)")?.st_nlink;
+                return Ok((links > 0).then_some(held));
+            }
             Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
                 dir = back;
                 std::thread::sleep(Duration::from_millis(2));

@@ -6,13 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::error::{Call, Result};
+use crate::error::{Call, Error, Result};
 use crate::run::Foreground;
 use crate::sys::clone::Child;
-use crate::sys::process::{next_signal, pidfd_signal, set_subreaper, signal_fd};
+use crate::sys::process::{next_signal, pidfd_signal, reap_any, set_subreaper, signal_fd};
 use crate::sys::tty;
 
 /// Gets ready to wait, before the child exists, so that no signal is lost. `None` if detached.
@@ -75,15 +74,11 @@ fn pass_on(child: &Child, signal: i32) -> Result<()> {
 fn reap(ours: Pid) -> Result<Option<i32>> {
     let mut code = None;
     loop {
-        let status = waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL));
-        match status {
-            Ok(WaitStatus::Exited(pid, status)) if pid == ours => code = Some(status),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == ours => code = Some(128 + signal as i32),
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(code),
-            Ok(_) | Err(Errno::EINTR) => {}
-            // A real-time signal that ended it is one that nix has no name for.
-            Err(Errno::EINVAL) => return Ok(code),
-            Err(errno) => return Err(crate::error::Error::call("waitpid(2)", errno)),
+        match reap_any() {
+            Ok(Some((pid, status))) if pid == ours => code = Some(status),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(Errno::ECHILD) => return Ok(code),
+            Err(errno) => return Err(Error::call("waitpid(2)", errno)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `/hooks`: programs of the host that run at six points of a container's life.
 //!
 //! A hook gets the container's state on stdin and only the environment that the configuration gives it
-//! (never ours: CVE-free by construction), runs in a process group of its own, and is killed with all of
+//! (never ours, which may hold secrets), runs in a process group of its own, and is killed with all of
 //! that group at its timeout. config.md, "POSIX-platform Hooks".
 
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -116,15 +117,15 @@ fn run_one(hook: &Hook, state: &str) -> Result<()> {
             entry.split_once('=').ok_or_else(|| Error::new(format!("env {entry:?} has no =")))?;
         command.env(name, value);
     }
-    // A file, not a pipe: nobody has to read it while the hook runs, however much it says.
-    let mut said = File::from(memfd_create("stderr", MFdFlags::MFD_CLOEXEC).call("memfd_create(2)")?);
+    // Files, not pipes: nobody has to read or write while the hook runs, however much either side says.
+    let mut stdin = file_in_memory("state")?;
+    stdin.write_all(state.as_bytes()).and_then(|()| stdin.rewind()).call("write(2)")?;
+    let mut said = file_in_memory("stderr")?;
     let stderr = said.try_clone().call("fcntl(2)")?;
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
+    command.stdin(stdin).stdout(Stdio::null()).stderr(stderr);
     let deadline = hook.timeout().map(|s| Instant::now() + Duration::from_secs(s as u64));
     let mut child = command.spawn().call("execve(2)")?;
     let group = Pid::from_raw(child.id() as i32);
-    // A hook need not read its stdin: a closed pipe is no failure.
-    drop(child.stdin.take().map(|mut stdin| stdin.write_all(state.as_bytes())));
     let Some(status) = wait(&mut child, deadline)? else {
         // The hook may have ended right now; its group may not.
         let _ = killpg(group, Signal::SIGKILL);
@@ -139,6 +140,19 @@ fn run_one(hook: &Hook, state: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&text);
     Err(Error::new(format!("{status}; stderr: {:?}", said.trim_end())))
 }
+
+/// An empty file that is nowhere. Not executable, or a host with `vm.memfd_noexec=2` refuses it.
+fn file_in_memory(name: &str) -> Result<File> {
+    let file = match memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(NOEXEC_SEAL)) {
+        // Before Linux 6.3 there was no such flag.
+        Err(Errno::EINVAL) => memfd_create(name, MFdFlags::MFD_CLOEXEC),
+        other => other,
+    };
+    file.map(File::from).call("memfd_create(2)")
+}
+
+/// `MFD_NOEXEC_SEAL`, memfd_create(2).
+const NOEXEC_SEAL: u32 = 8;
 
 /// Waits for the hook; `None` if the deadline comes first.
 fn wait(

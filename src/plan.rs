@@ -305,11 +305,18 @@ impl Plan {
             let words = mount.options().as_deref().unwrap_or_default();
             if matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
                 mounts::refuse_mappings(mount).from_config(&at)?;
+                let options = Options::new(words).from_config(&at)?;
+                if let Some((key, _)) = options.data.first() {
+                    let e = Error::new(format!(
+                        "option {key} is no flag of a mount, and a cgroup mount takes no other"
+                    ));
+                    return Err(e.hint("leave it out").from_config(&at));
+                }
                 self.setup.push(MountCgroups {
                     hierarchies: hierarchies.clone(),
                     own_namespace: self.namespaces.has(libc::CLONE_NEWCGROUP),
                     target: ContainerPath::new(mount.destination()).from_config(&at)?,
-                    options: Options::new(words).from_config(&at)?,
+                    options,
                     words: words.join(","),
                     index,
                 });

@@ -81,17 +81,22 @@ pub fn run(ask: &Request, how: Foreground) -> Result<i32> {
         Ok(child) => child,
         Err(e) => return Err(take_back(container, &bundle, e, &proc)),
     };
-    let started = child.link.send(&Message::Go).and_then(|()| until_program(&child.link));
-    if let Err(e) = started.and_then(|()| poststart(&container, &bundle)) {
+    if let Err(e) = child.link.send(&Message::Go).and_then(|()| until_program(&child.link)) {
         return Err(take_back(container, &bundle, e, &proc));
     }
-    // Other commands may have it while the program runs.
-    let (root, id) = (ask.root.clone(), ask.id.clone());
-    drop(container);
+    // Other commands may have it while the program runs, and poststart hooks may call them.
+    let state = container.release();
+    if let Err(e) = poststart(&state, &bundle) {
+        return Err(match Container::open(&ask.root, &ask.id) {
+            Ok(container) => take_back(container, &bundle, e, &proc),
+            // The hook, or somebody else, has deleted it.
+            Err(_) => e,
+        });
+    }
     let Some(signals) = signals else { return Ok(0) };
     let code = foreground::wait(&child.process, child.terminal, signals)?;
     if !how.keep {
-        delete(&root, &id, true)?;
+        delete(&ask.root, &ask.id, true)?;
     }
     Ok(code)
 }
@@ -249,21 +254,24 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     let (link, theirs) = socket::pair()?;
     socket::hand_over(waiting.as_fd(), b"start", theirs.as_fd())?;
     drop(theirs);
-    let started = until_program(&Link::new(link)).and_then(|()| poststart(&container, &bundle));
+    let started = until_program(&Link::new(link));
+    let state = container.release();
+    let started = started.and_then(|()| poststart(&state, &bundle));
     if started.is_err() {
         // The program did not start, or must not run on (runtime.md, "Lifecycle", 8 and 9).
-        stop(&container, &proc)?;
+        stop(&state, &proc)?;
     }
     started
 }
 
-fn poststart(container: &Container, bundle: &Bundle) -> Result<()> {
+/// Runs the poststart hooks. Nobody holds the container meanwhile: a hook may call the runtime.
+fn poststart(state: &State, bundle: &Bundle) -> Result<()> {
     let list = hooks::of(bundle.spec.hooks(), Kind::Poststart);
-    hooks::run(list, Kind::Poststart, &oci_state(&container.state, Status::Running))
+    hooks::run(list, Kind::Poststart, &oci_state(state, Status::Running))
 }
 
-fn stop(container: &Container, proc: &Procfs) -> Result<()> {
-    if let Some(process) = &container.state.process
+fn stop(state: &State, proc: &Procfs) -> Result<()> {
+    if let Some(process) = &state.process
         && let Some(pidfd) = process.open(proc)?
     {
         signal(&pidfd, libc::SIGKILL)?;
@@ -332,7 +340,11 @@ pub fn exec(
     drop(container);
     link.send(&Message::Go)?;
     until_program(&link)?;
-    tell_engine(&child, ask.pid_file.as_deref(), ask.pidfd_socket.as_deref())?;
+    if let Err(e) = tell_engine(&child, ask.pid_file.as_deref(), ask.pidfd_socket.as_deref()) {
+        // Nobody would know of the program.
+        signal(&child.pidfd, libc::SIGKILL)?;
+        return Err(e);
+    }
     match signals {
         Some(signals) => foreground::wait(&child, terminal, signals),
         None => Ok(0),

@@ -500,3 +500,84 @@ pub fn events_come_at_each_interval(t: &T) {
     assert_eq!(line["type"], "stats");
     running.signal(nix::sys::signal::Signal::SIGKILL);
 }
+
+pub fn events_come_without_a_memory_controller_too(t: &T) {
+    t.needs(&[Need::CgroupV2]);
+    let c = t.bundle().start();
+    let mut command = t.command();
+    command.args(["events", "--interval", "100ms", &c.id]);
+    let running = t.begin(command);
+    wait_for("three lines of statistics", || (read(&running.out).lines().count() >= 3).then_some(()));
+    assert!(host::lives(i64::from(running.child.id())));
+    c.stop();
+    // It ends with the container.
+    assert_eq!(running.wait().code, 0);
+}
+
+pub fn events_tell_of_a_kill_for_want_of_memory(t: &T) {
+    t.needs(&[Need::Controller("memory")]);
+    let c = limited(t, "memory", json!({ "limit": 24 << 20, "swap": 24 << 20 })).start();
+    let mut command = t.command();
+    command.args(["events", "--interval", "1h", &c.id]);
+    let running = t.begin(command);
+    let oom = || {
+        // Again until it listens.
+        assert_eq!(c.call("exec", &[], &["/inside", "alloc", &(64 << 20).to_string()]).code, 137);
+        read(&running.out).lines().find(|l| l.contains("\"oom\"")).map(str::to_string)
+    };
+    let line: Value = serde_json::from_str(&wait_for("the event", oom)).unwrap();
+    assert_eq!((&line["type"], &line["id"]), (&json!("oom"), &json!(c.id)));
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+}
+
+pub fn events_stats_have_the_pressure_of_each_resource(t: &T) {
+    t.needs(&[Need::CgroupV2, Need::Path("/proc/pressure/cpu")]);
+    let c = t.bundle().inside(&["spin 200", "pause"]).start_as_is();
+    let stats = c.call("events", &["--stats"], &[]).ok().json();
+    for resource in ["cpu", "memory", "blkio"] {
+        assert!(stats["data"][resource]["psi"].is_object(), "{resource}: {stats}");
+    }
+    wait_for("it had to wait for a processor", || {
+        let stats = c.call("events", &["--stats"], &[]).ok().json();
+        stats["data"]["cpu"]["psi"]["some"]["total"].as_u64().filter(|total| *total > 0)
+    });
+}
+
+// ---- device rules of a running container -------------------------------------------------------
+
+pub fn update_changes_device_rules_of_a_running_container(t: &T) {
+    let c = devices(t, json!([{ "allow": false, "access": "rwm" }])).start();
+    let file = t.dir.join("resources.json");
+    let update = |rules: Value| {
+        fs::write(&file, json!({ "devices": rules }).to_string()).unwrap();
+        c.call("update", &["--resources", file.to_str().unwrap()], &[]).ok();
+        (
+            c.exec(&[], &["open r /tmp/kmsg"])[0]["errno"].clone(),
+            c.exec(&[], &["open rw /dev/null"])[0]["errno"].clone(),
+        )
+    };
+    let open = c.exec(&[], &KMSG);
+    assert_eq!(crate::bundle::errnos(&open), [0, libc::EPERM, libc::EPERM]);
+    let deny = json!({ "allow": false, "access": "rwm" });
+    let allow = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" });
+    assert_eq!(update(json!([deny, allow])), (json!(0), json!(0)));
+    assert_eq!(c.exec(&[], &["open w /tmp/kmsg"])[0]["errno"], libc::EPERM);
+    assert_eq!(update(json!([deny])), (json!(libc::EPERM), json!(0)));
+    assert_eq!(update(json!([{ "allow": true, "access": "rwm" }])), (json!(0), json!(0)));
+    assert_eq!(update(json!([deny])), (json!(libc::EPERM), json!(0)));
+    // What the update does not name stays.
+    c.call("update", &["--pids-limit", "100"], &[]);
+    assert_eq!(c.exec(&[], &["open r /tmp/kmsg"])[0]["errno"], libc::EPERM);
+}
+
+pub fn rules_that_only_allow_leave_the_rest_denied(t: &T) {
+    // GHSA-g54h-m393-cpwq: a list without "deny all" was read as "allow all but".
+    let rules = json!([{ "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" }]);
+    let open = devices(t, json!([{ "allow": true, "access": "rwm" }])).tries(&KMSG);
+    assert_eq!(open, [0, 0, 0], "the device can be opened when it is allowed");
+    assert_eq!(devices(t, rules).tries(&KMSG)[1..], [libc::EPERM, libc::EPERM]);
+}
+
+pub fn without_rules_other_devices_are_denied(t: &T) {
+    assert_eq!(t.bundle().all_caps().tries(&KMSG)[1..], [libc::EPERM, libc::EPERM]);
+}

@@ -1,6 +1,6 @@
 //! The command line: options and where they stand, exit codes, phrases that others match, `spec`, `list`, `ps`.
 
-use crate::harness::T;
+use crate::harness::{T, wait_for};
 use crate::host::Need;
 use crate::read;
 use serde_json::{Value, json};
@@ -273,4 +273,72 @@ pub fn preserved_descriptors_reach_the_program(t: &T) {
     let report = t.finish(command).ok().probes().remove(0);
     assert!(report["fds"]["3"].as_str().unwrap_or_default().ends_with("/status"), "{}", report["fds"]);
     assert!(report["fds"].get("4").is_none());
+}
+
+pub fn preserved_descriptors_that_are_not_open_are_refused(t: &T) {
+    // Their numbers would stand for files of the runtime itself.
+    let b = t.bundle();
+    t.finish(b.command("create", &["--preserve-fds", "10"])).refused();
+    t.runtime(&["state", &b.id]).refused();
+}
+
+pub fn container_that_preserves_descriptors_starts_like_any_other(t: &T) {
+    let b = t.bundle().inside(&["report"]);
+    let mut command = b.command("create", &["--preserve-fds", "2"]);
+    let file = std::os::fd::OwnedFd::from(fs::File::open("/proc/self/status").unwrap());
+    crate::harness::before_exec(&mut command, move || {
+        use std::os::fd::AsRawFd;
+        // SAFETY: descriptors 3 and 4 of the child are ours to replace; 3 may be the file itself.
+        unsafe {
+            let copy = libc::dup(file.as_raw_fd());
+            libc::dup2(copy, 4);
+            libc::dup2(copy, 3);
+            libc::fcntl(3, libc::F_SETFD, 0);
+            libc::fcntl(4, libc::F_SETFD, 0);
+        }
+        Ok(())
+    });
+    let running = t.begin(command);
+    let out = running.out.clone();
+    running.wait().ok();
+    t.runtime(&["start", &b.id]).ok();
+    wait_for("the report", || read(&out).contains("fds").then_some(()));
+    let report: Value = serde_json::from_str(read(&out).trim()).unwrap();
+    assert_eq!(report[0]["fds"].as_object().unwrap().keys().collect::<Vec<_>>(), ["0", "1", "2", "3", "4"]);
+}
+
+pub fn output_to_a_full_disk_is_an_error_and_no_crash(t: &T) {
+    let _c = t.bundle().create();
+    for command in ["list", "features", "--version", "--help"] {
+        let mut command_line = t.command();
+        command_line.arg(command).stderr(std::process::Stdio::null());
+        command_line.stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        let status = command_line.status().unwrap();
+        assert_eq!(status.code(), Some(1), "{command}: {status}");
+    }
+}
+
+pub fn rootless_option_takes_its_value_in_both_ways(t: &T) {
+    for option in [&["--rootless=auto"][..], &["--rootless", "auto"], &["--rootless=false"]] {
+        let mut command = t.command();
+        command.args(option).args(["list", "-q"]);
+        assert_eq!(t.finish(command).ok().out, "", "{option:?}");
+    }
+}
+
+pub fn checkpoint_and_restore_are_refused_in_one_line(t: &T) {
+    t.needs(&[Need::Only("myrt")]);
+    let c = t.bundle().start();
+    c.call("checkpoint", &["--image-path", "/tmp/x", "--leave-running"], &[]).refused().says("not supported");
+    let mut command = c.bundle.command("restore", &["--detach", "-no-subreaper", "--image-path", "/tmp/x"]);
+    command.args(["--work-path", "/tmp/y"]);
+    t.finish(command).refused().says("not supported");
+    assert_eq!(c.status(), "running");
+}
+
+pub fn resources_and_options_of_update_do_not_go_together(t: &T) {
+    let c = t.bundle().start();
+    let file = t.dir.join("resources.json");
+    fs::write(&file, "{}").unwrap();
+    c.call("update", &["--resources", file.to_str().unwrap(), "--pids-limit", "7"], &[]).refused();
 }

@@ -212,3 +212,23 @@ pub fn exec_preserves_descriptors(t: &T) {
     let report = t.finish(command).ok().probes().remove(0);
     assert!(report["fds"].get("3").is_some() && report["fds"].get("4").is_none(), "{}", report["fds"]);
 }
+
+pub fn exec_gives_128_and_the_number_of_a_real_time_signal(t: &T) {
+    let c = t.bundle().start();
+    let output = c.call("exec", &[], &["/inside", "raise", "37", "--", "sleep", "10000"]);
+    assert_eq!(output.code, 128 + 37);
+}
+
+pub fn exec_does_not_rewrite_arguments_of_its_command(t: &T) {
+    let c = t.bundle().start();
+    let output = c.call("exec", &[], &["/inside", "print", "-no-subreaper", "--rootless", "auto"]).ok();
+    assert!(output.out.starts_with("-no-subreaper --rootless auto"), "{}", output.out);
+}
+
+pub fn exec_whose_pid_file_cannot_be_written_leaves_no_program(t: &T) {
+    let c = t.bundle().start();
+    let output = c.call("exec", &["--detach", "--pid-file", "/frobnicate/pid"], &["/inside", "pause"]);
+    assert_eq!(output.refused().code, 255);
+    let procs = c.cgroups().dir("pids").join("cgroup.procs");
+    wait_for("only the first process is left", || (read(&procs).lines().count() == 1).then_some(()));
+}

@@ -2,7 +2,7 @@
 
 use crate::bundle::Bundle;
 use crate::harness::{T, wait_for};
-use crate::host::{lives, namespace};
+use crate::host::{Need, lives, namespace};
 use crate::read;
 use serde_json::{Value, json};
 use std::fs;
@@ -254,4 +254,44 @@ pub fn every_kind_of_hook_is_known(t: &T) {
         let heard = output.code != 0 || output.err.contains("frobnicate");
         assert!(heard, "a missing {kind} hook goes unnoticed");
     }
+}
+
+pub fn poststart_hook_may_call_the_runtime(t: &T) {
+    // As a hook does that stops a container which it finds wanting.
+    let b = t.bundle();
+    let call = format!("{} --root {}/state", t.runtime.display(), t.dir.display());
+    let body = format!("{call} state {0} > {1}/said && {call} kill {0} KILL", b.id, t.dir.display());
+    let c = b.hook("poststart", json!({ "path": script(t, "caller", &body) })).start();
+    assert!(read(t.dir.join("said")).contains("running"));
+    c.wait_until("stopped");
+}
+
+pub fn hook_that_does_not_read_a_large_state_is_killed_at_its_timeout(t: &T) {
+    let hook = json!({ "path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1 });
+    let b = t.bundle().set("/annotations/big", "x".repeat(200_000)).hook("createRuntime", hook);
+    b.refused();
+}
+
+pub fn hook_may_leave_a_large_state_unread(t: &T) {
+    let hook = json!({ "path": "/bin/true", "timeout": 5 });
+    t.bundle().set("/annotations/big", "x".repeat(200_000)).hook("createRuntime", hook).create();
+}
+
+pub fn hooks_run_where_files_in_memory_may_not_be_executable(t: &T) {
+    // vm.memfd_noexec = 2 of a PID namespace, as a hardened host has it.
+    t.needs(&[Need::Path("/proc/sys/vm/memfd_noexec"), Need::Program("unshare")]);
+    let b = t.bundle().inside(&["exit 7"]).hook("createRuntime", recorder(t, "first"));
+    b.write();
+    let line = format!(
+        "echo 2 > /proc/sys/vm/memfd_noexec && exec {} --root {}/state run --bundle {} {}",
+        t.runtime.display(),
+        t.dir.display(),
+        b.dir.display(),
+        b.id
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", &line]);
+    let output = t.finish(command);
+    assert_eq!(output.code, 7, "{}", output.err);
+    assert_eq!(order(t), ["first"]);
 }

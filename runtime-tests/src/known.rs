@@ -29,6 +29,17 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     ("runc", "cgroups::cpu_burst_is_set", "older than cpu burst"),
     ("runc", "cgroups::cpu_idle_is_set", "older than cpu idle"),
+    (
+        "runc",
+        "cgroups::events_come_without_a_memory_controller_too",
+        "does not end without a memory controller",
+    ),
+    ("runc", "cgroups::events_stats_have_the_pressure_of_each_resource", "older than pressure"),
+    (
+        "runc",
+        "cgroups::update_changes_device_rules_of_a_running_container",
+        "update leaves device rules as they are",
+    ),
     ("runc", "commands::kill_takes_real_time_signals_by_name", "knows no names of real-time signals"),
     (
         "runc",
@@ -36,6 +47,12 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "a short option takes no attached value",
     ),
     ("runc", "commands::list_as_json_without_containers_is_an_empty_array", "prints null"),
+    (
+        "runc",
+        "commands::output_to_a_full_disk_is_an_error_and_no_crash",
+        "does not look whether its output was written",
+    ),
+    ("runc", "commands::resources_and_options_of_update_do_not_go_together", "drops the options in silence"),
     (
         "runc",
         "engines::invalid_versions_are_refused",
@@ -88,7 +105,13 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "the hook inherits when env is absent",
     ),
     ("runc", "hooks::hooks_run_in_the_order_of_life", "runs poststart in create"),
+    ("runc", "hooks::poststart_hook_may_call_the_runtime", "runs poststart in create"),
     ("runc", "hooks::status_is_running_in_poststart_and_stopped_in_poststop", "runs poststart in create"),
+    (
+        "runc",
+        "lifecycle::container_whose_create_was_killed_is_stopped_and_can_be_deleted",
+        "writes its state after the hooks",
+    ),
     ("runc", "mounts::defaults_sets_nothing", "passes defaults on as data"),
     (
         "runc",
@@ -186,7 +209,10 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "v2: raises RLIMIT_MEMLOCK for device rules, which needs CAP_SYS_RESOURCE",
     ),
     ("crun", "cgroups::events_come_at_each_interval", "has no events"),
+    ("crun", "cgroups::events_come_without_a_memory_controller_too", "has no events"),
     ("crun", "cgroups::events_stats_are_one_json_object", "has no events"),
+    ("crun", "cgroups::events_stats_have_the_pressure_of_each_resource", "has no events"),
+    ("crun", "cgroups::events_tell_of_a_kill_for_want_of_memory", "has no events"),
     ("crun", "cgroups::kill_ends_a_paused_container", "a frozen v1 cgroup stays frozen"),
     (
         "crun",
@@ -200,13 +226,36 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     ("crun", "cgroups::pids_limit_of_minus_one_is_unlimited", "writes -1 to pids.max"),
     ("crun", "cgroups::rdma_limit_is_set_or_refused", "drops rdma limits in silence on v1"),
+    (
+        "crun",
+        "cgroups::rules_that_only_allow_leave_the_rest_denied",
+        "a list without a rule that denies denies nothing",
+    ),
+    (
+        "crun",
+        "cgroups::update_changes_device_rules_of_a_running_container",
+        "needs CAP_SYS_RESOURCE for device rules on v2",
+    ),
+    (
+        "crun",
+        "cgroups::without_rules_other_devices_are_denied",
+        "a list without a rule that denies denies nothing",
+    ),
     ("crun", "commands::kill_of_a_stopped_container_says_not_running", "other words"),
     ("crun", "commands::kill_of_an_unknown_signal_fails", "an unknown signal is signal 0"),
     ("crun", "commands::options_may_come_after_the_id", "options stand before the id"),
+    (
+        "crun",
+        "commands::output_to_a_full_disk_is_an_error_and_no_crash",
+        "does not look whether its output was written",
+    ),
     ("crun", "commands::pause_of_a_missing_id_fails", "other words"),
+    ("crun", "commands::preserved_descriptors_that_are_not_open_are_refused", "no check"),
     ("crun", "commands::ps_as_a_table_shows_the_program", "the table has pids only"),
     ("crun", "commands::ps_of_a_missing_id_fails", "other words"),
+    ("crun", "commands::resources_and_options_of_update_do_not_go_together", "drops the options in silence"),
     ("crun", "commands::resume_of_a_running_container_fails", "resume of a running container does nothing"),
+    ("crun", "commands::rootless_option_takes_its_value_in_both_ways", "has no such option"),
     (
         "crun",
         "commands::rootless_spec_has_a_user_namespace_with_mappings",
@@ -297,6 +346,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("crun", "exec::exec_leads_its_own_session", "exec has no session of its own"),
     ("crun", "exec::exec_options_set_user_directory_and_environment", "has no --additional-gids"),
     ("crun", "exec::exec_that_fails_is_255", "other words"),
+    (
+        "crun",
+        "exec::exec_whose_pid_file_cannot_be_written_leaves_no_program",
+        "the program runs on and nobody knows",
+    ),
     ("crun", "faults::closed_stdio_is_no_fault", "fails without stdio"),
     (
         "crun",
@@ -353,11 +407,22 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     ("crun", "hooks::every_kind_of_hook_is_known", "a failing poststart hook is silent"),
     ("crun", "hooks::failing_poststart_hook_stops_the_container", "only warns"),
+    ("crun", "hooks::hook_may_leave_a_large_state_unread", "the pipe breaks"),
+    (
+        "crun",
+        "hooks::hook_that_does_not_read_a_large_state_is_killed_at_its_timeout",
+        "waits for the hook to read",
+    ),
     ("crun", "hooks::hook_with_a_timeout_of_zero_or_less_is_refused", "no check"),
     (
         "crun",
         "hooks::hook_without_an_environment_has_none_of_the_callers",
         "the hook inherits when env is absent",
+    ),
+    (
+        "crun",
+        "lifecycle::container_whose_create_was_killed_is_stopped_and_can_be_deleted",
+        "writes its state after the hooks",
     ),
     ("crun", "lifecycle::delete_of_a_missing_id_fails", "other words"),
     ("crun", "lifecycle::run_keep_leaves_the_stopped_container", "has no --keep"),

@@ -266,3 +266,23 @@ pub fn state_survives_a_change_of_the_callers_directory(t: &T) {
     let state = t.runtime(&["state", &b.id]).ok().json();
     assert_eq!(state["bundle"], b.dir.to_str().unwrap());
 }
+
+pub fn run_gives_128_and_the_number_of_a_real_time_signal(t: &T) {
+    // Outside of a PID namespace of its own: the first process of one would not die of it.
+    let b = t.bundle().without_namespace("pid").inside(&["raise 37", "sleep 10000"]);
+    assert_eq!(b.run().code, 128 + 37);
+}
+
+pub fn container_whose_create_was_killed_is_stopped_and_can_be_deleted(t: &T) {
+    let reached = t.dir.join("reached");
+    let script = format!("> {}; exec sleep 1000", reached.display());
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+    let b = t.bundle().hook("createRuntime", hook);
+    let running = t.begin(b.command("create", &[]));
+    wait_for("the hook", || reached.exists().then_some(()));
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    wait_for("it is stopped", || t.runtime(&["state", &b.id]).out.contains("\"stopped\"").then_some(()));
+    t.runtime(&["delete", &b.id]).ok();
+    t.runtime(&["state", &b.id]).refused();
+}

@@ -65,3 +65,7 @@ pub fn exec_cpu_affinity_is_refused(t: &T) {
         "execCPUAffinity",
     );
 }
+
+pub fn option_that_a_cgroup_mount_does_not_take_is_refused(t: &T) {
+    t.bundle().mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "frobnicate=1"]).refused();
+}

@@ -24,13 +24,15 @@ impl Cgroup {
         }
     }
 
-    /// Starts to listen; kills from now on are reported.
-    pub fn oom_events(&self) -> Result<OomEvents> {
-        let (version, dir) =
-            self.memory().ok_or_else(|| Error::new("the container has no memory controller"))?;
+    /// Starts to listen; kills from now on are reported. `None` without a memory controller.
+    pub fn oom_events(&self) -> Result<Option<OomEvents>> {
+        let Some((version, dir)) = self.memory() else { return Ok(None) };
         let name = if version == Version::V2 { "memory.events" } else { "memory.oom_control" };
         let step = dir.step("watch", name);
-        let file = dir.file(name, OFlag::O_RDONLY).call("open(2)").at(&step)?;
+        let file = match dir.file(name, OFlag::O_RDONLY) {
+            Err(Errno::ENOENT) => return Ok(None),
+            other => other.call("open(2)").at(&step)?,
+        };
         let bell = match version {
             Version::V2 => None,
             Version::V1 => {
@@ -42,12 +44,7 @@ impl Cgroup {
         };
         let mut events = OomEvents { file, bell, seen: 0, step };
         events.seen = events.count()?.unwrap_or(0);
-        Ok(events)
-    }
-
-    /// Waits for the OOM killer to strike once; false if it did not within `timeout`.
-    pub fn wait_oom(&self, timeout: Duration) -> Result<bool> {
-        self.oom_events()?.wait(Some(timeout)).map(|kills| kills.is_some_and(|n| n > 0))
+        Ok(Some(events))
     }
 
     fn memory(&self) -> Option<(Version, &Dir)> {

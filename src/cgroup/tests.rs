@@ -295,7 +295,7 @@ fn the_oom_killer_is_noticed() {
         Err(error) => return eprintln!("skipped: {error}"),
     };
     let cgroup = plan.create().unwrap();
-    let mut events = cgroup.oom_events().unwrap();
+    let mut events = cgroup.oom_events().unwrap().unwrap();
     assert_eq!(events.wait(Some(Duration::from_millis(20))).unwrap(), None);
     let mut hog = Inside::new(&cgroup, "head -c 60000000 /dev/zero | tail");
     hog.go();

@@ -7,6 +7,7 @@ use clap::Args;
 use super::{Global, Subcommand};
 use crate::error::{Error, Result};
 use crate::plan::Request;
+use crate::sys::process::is_inherited;
 
 /// Options that `create` and `run` share.
 #[derive(Debug, Args)]
@@ -66,10 +67,18 @@ impl Create {
 }
 
 /// The descriptors after 2 that are passed on: those of the option, and those of systemd's socket activation.
+///
+/// All of them must be the caller's. A number that the caller left free is one that this process may use for a
+/// file of its own, which the program must not get, and the waiting child must not hold.
 pub fn preserved(option: u32) -> Result<u32> {
     let activated = std::env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
     let count = option.checked_add(activated).filter(|n| *n < 1 << 20);
-    count.ok_or_else(|| Error::new(format!("{option} descriptors are too many")))
+    let count = count.ok_or_else(|| Error::new(format!("{option} descriptors are too many")))?;
+    match (3..3 + count as i32).find(|fd| !is_inherited(*fd)) {
+        Some(fd) => Err(Error::new(format!("descriptor {fd} of the {count} to be preserved is not open"))
+            .hint("--preserve-fds, and LISTEN_FDS, count descriptors from 3 on")),
+        None => Ok(count),
+    }
 }
 
 impl Subcommand for Create {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, Subcommand};
+use super::{Global, Subcommand, say};
 use crate::cgroup::Cgroup;
 use crate::container::{self, Status};
 use crate::error::{Error, Result};
@@ -38,20 +38,23 @@ impl Subcommand for Events {
         let cgroup = Cgroup::open(&state.cgroup)?
             .ok_or_else(|| Error::new("the container has no cgroup to look into"))?;
         if self.stats {
-            self.print("stats", json!(cgroup.stats()?));
-            return Ok(0);
+            return self.print("stats", json!(cgroup.stats()?)).map(|()| 0);
         }
         let mut oom = cgroup.oom_events()?;
         let mut next = Instant::now();
         // The first ones at once, as runc does after its interval; then until the container has ended.
         while container::look(&root, &self.id, &proc).is_ok_and(|(_, status)| status != Status::Stopped) {
             if Instant::now() >= next {
-                self.print("stats", json!(cgroup.stats()?));
+                self.print("stats", json!(cgroup.stats()?))?;
                 next += interval;
             }
             let wait = next.saturating_duration_since(Instant::now()).min(Duration::from_millis(500));
+            let Some(oom) = &mut oom else {
+                std::thread::sleep(wait);
+                continue;
+            };
             for _ in 0..oom.wait(Some(wait))?.unwrap_or(0) {
-                self.print("oom", json!(null));
+                self.print("oom", json!(null))?;
             }
         }
         Ok(0)
@@ -59,12 +62,12 @@ impl Subcommand for Events {
 }
 
 impl Events {
-    fn print(&self, kind: &str, data: serde_json::Value) {
+    fn print(&self, kind: &str, data: serde_json::Value) -> Result<()> {
         let mut event = json!({"type": kind, "id": self.id});
         if !data.is_null() {
             event["data"] = data;
         }
-        println!("{event}");
+        say(format!("{event}\n"))
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, Subcommand};
+use super::{Global, Subcommand, say};
 use crate::error::Result;
 use crate::rootfs::options;
 
@@ -56,7 +56,6 @@ impl Subcommand for Features {
                 "org.opencontainers.runc.checkpoint.enabled": "false"
             }
         });
-        println!("{features:#}");
-        Ok(0)
+        say(format!("{features:#}\n")).map(|()| 0)
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{Global, Subcommand, state::json};
+use super::{Global, Subcommand, say, state::json};
 use crate::container;
 use crate::error::{Error, Result};
 use crate::log;
@@ -28,8 +28,7 @@ impl Subcommand for List {
         let root = global.root()?;
         let ids = container::ids(&root)?;
         if self.quiet {
-            ids.iter().for_each(|id| println!("{id}"));
-            return Ok(0);
+            return say(ids.iter().map(|id| format!("{id}\n")).collect::<String>()).map(|()| 0);
         }
         let proc = Procfs::open()?;
         let mut states = Vec::with_capacity(ids.len());
@@ -41,24 +40,25 @@ impl Subcommand for List {
             }
         }
         match self.format.as_str() {
-            "json" => println!("{}", Value::Array(states)),
-            "table" => table(&states),
+            "json" => say(format!("{}\n", Value::Array(states)))?,
+            "table" => say(table(&states))?,
             other => return Err(Error::new(format!("format {other:?} is not table or json"))),
         }
         Ok(0)
     }
 }
 
-fn table(states: &[Value]) {
+fn table(states: &[Value]) -> String {
     let columns = ["id", "pid", "status", "bundle", "created", "owner"];
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
     let mut rows: Vec<Vec<String>> = vec![columns.iter().map(|c| c.to_uppercase()).collect()];
     rows.extend(states.iter().map(|state| columns.iter().map(|c| text(&state[*c])).collect()));
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    for row in &rows {
+    let line = |row: &Vec<String>| {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("{}", cells.join("   ").trim_end());
-    }
+        format!("{}\n", cells.join("   ").trim_end())
+    };
+    rows.iter().map(line).collect()
 }

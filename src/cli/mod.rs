@@ -4,6 +4,7 @@
 //! a container. Options may stand before and after the id, and `-no-subreaper` is accepted with one dash,
 //! because engines write it so.
 
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -21,13 +22,17 @@ pub mod state;
 pub mod update;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use crate::error::{Error, Result};
+use crate::error::{Call, Context, Error, Result};
 use crate::log::{self, Format};
+
+/// The values of `--rootless`.
+const ROOTLESS: [&str; 3] = ["true", "false", "auto"];
 
 /// Options before the command.
 #[derive(Debug, Args)]
@@ -47,8 +52,8 @@ pub struct Global {
     /// Let systemd make the cgroup (cgroupsPath is slice:prefix:name)
     #[arg(long)]
     systemd_cgroup: bool,
-    /// Ignored: myrt sees for itself what it may do
-    #[arg(long, value_name = "true|false|auto", num_args = 0..=1, require_equals = true, hide = true)]
+    /// Makes no difference: myrt sees for itself what it may do
+    #[arg(long, value_parser = ROOTLESS, num_args = 0..=1, require_equals = true, hide = true)]
     rootless: Option<Option<String>>,
     /// How cgroups are made: cgroupfs or systemd
     #[arg(long, value_name = "MANAGER")]
@@ -136,6 +141,8 @@ const COMMANDS: &[Entry] = &[
     entry::<update::Update>(),
     entry::<events::Events>(),
     entry::<delete::Delete>(),
+    entry::<checkpoint::Checkpoint>(),
+    entry::<checkpoint::Restore>(),
     entry::<plan::Plan>(),
     entry::<spec::Spec>(),
     entry::<features::Features>(),
@@ -143,52 +150,71 @@ const COMMANDS: &[Entry] = &[
 
 /// The whole program: returns the exit status.
 pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
-    let args: Vec<OsString> =
-        args.map(|arg| if arg == "-no-subreaper" { "--no-subreaper".into() } else { arg }).collect();
+    let args = as_engines_write(args.collect());
     let named = named(&args);
     let matches = match command(named).try_get_matches_from(&args) {
         Ok(matches) => matches,
-        Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            print!("{e}");
-            return 0;
-        }
-        Err(e) => {
-            log::error(&usage(&e));
-            return 1;
-        }
+        Err(e) if e.kind() == ErrorKind::DisplayHelp => return status(say(e).map(|()| 0), 1),
+        Err(e) => return status(Err(usage(&e)), 1),
     };
-    if matches.get_flag("version") {
-        print!("{}", version());
-        return 0;
-    }
-    let (Some(entry), Some((_, options))) = (named, matches.subcommand()) else {
-        print!("{}", command(None).render_help());
-        return 0;
+    let (Some(entry), Some((_, options)), false) = (named, matches.subcommand(), matches.get_flag("version"))
+    else {
+        let text =
+            if matches.get_flag("version") { version() } else { command(None).render_help().to_string() };
+        return status(say(text).map(|()| 0), 1);
     };
     let global = Global::from_arg_matches(&matches).map_err(|e| usage(&e));
     let result = global.and_then(|global| {
         global.open_log()?;
         (entry.run)(options, &global)
     });
-    match result {
-        Ok(code) => code,
-        Err(e) => {
-            log::error(&e.at(entry.name));
-            entry.failure
-        }
-    }
+    status(result.map_err(|e| e.at(entry.name)), entry.failure)
 }
 
-/// The command that the arguments name: the first that is one, behind the global options.
+/// The exit status; a failure is reported, which happens here alone.
+fn status(result: Result<u8>, failure: u8) -> u8 {
+    result.unwrap_or_else(|e| {
+        log::error(&e);
+        failure
+    })
+}
+
+/// What engines write in a way that clap does not know: `-no-subreaper` with one dash (but not where it may be
+/// an argument of the container's program), and the value of `--rootless` behind a space.
+fn as_engines_write(mut args: Vec<OsString>) -> Vec<OsString> {
+    let end = command_at(&args).unwrap_or(args.len());
+    if let Some(at) = args[..end].iter().position(|arg| arg == "--rootless")
+        && args.get(at + 1).is_some_and(is_rootless_value)
+    {
+        args.remove(at + 1);
+    }
+    if named(&args).is_some_and(|entry| entry.name != exec::Exec::NAME) {
+        args.iter_mut().filter(|arg| *arg == "-no-subreaper").for_each(|arg| *arg = "--no-subreaper".into());
+    }
+    args
+}
+
+fn is_rootless_value(arg: &OsString) -> bool {
+    ROOTLESS.iter().any(|word| arg == word)
+}
+
+/// The command that the arguments name.
 fn named(args: &[OsString]) -> Option<&'static Entry> {
+    let name = &args[command_at(args)?];
+    COMMANDS.iter().find(|entry| name == entry.name)
+}
+
+/// The place of the command: the first argument behind the global options and their values.
+fn command_at(args: &[OsString]) -> Option<usize> {
     const WITH_VALUE: [&str; 4] = ["--root", "--log", "--log-format", "--cgroup-manager"];
-    let mut args = args.iter().skip(1);
-    while let Some(arg) = args.next() {
-        if WITH_VALUE.iter().any(|option| arg == option) {
-            args.next();
-        } else if !arg.to_string_lossy().starts_with('-') {
-            return COMMANDS.iter().find(|entry| arg == entry.name);
+    let mut at = 1;
+    while let Some(arg) = args.get(at) {
+        let takes_next = WITH_VALUE.iter().any(|option| arg == option)
+            || arg == "--rootless" && args.get(at + 1).is_some_and(is_rootless_value);
+        if !arg.to_string_lossy().starts_with('-') {
+            return Some(at);
         }
+        at += if takes_next { 2 } else { 1 };
     }
     None
 }
@@ -208,6 +234,13 @@ fn command(named: Option<&'static Entry>) -> Command {
         command = command.subcommand((entry.options)(Command::new(entry.name).about(entry.about)));
     }
     command
+}
+
+/// Prints a result. A full disk or a reader that went away is an error like any other, where println! panics.
+pub fn say(text: impl std::fmt::Display) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    let written = stdout.write_all(text.to_string().as_bytes()).and_then(|()| stdout.flush());
+    written.call("write(2)").at("write to standard output")
 }
 
 /// clap's several lines as one, with the usage line as hint.
@@ -234,6 +267,17 @@ mod tests {
     #[test]
     fn the_whole_command_line_is_well_formed() {
         command(None).debug_assert();
+    }
+
+    #[test]
+    fn what_engines_write_is_understood() {
+        let written = |line: &str| as_engines_write(line.split(' ').map(OsString::from).collect());
+        assert_eq!(written("myrt run -no-subreaper a"), written("myrt run --no-subreaper a"));
+        let own = "myrt --rootless exec a sh -no-subreaper --rootless auto";
+        assert_eq!(written(own).join(" ".as_ref()), own, "these are the program's");
+        assert_eq!(written("myrt --rootless auto list"), written("myrt --rootless list"));
+        assert_eq!(written("myrt --rootless=true list").len(), 3);
+        assert_eq!(written("myrt --rootless list").len(), 3);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, Subcommand};
+use super::{Global, Subcommand, say};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
 use crate::plan::{self, Request};
@@ -48,8 +48,8 @@ impl Subcommand for Plan {
         };
         let plan = plan::Plan::create(&bundle, &ask)?;
         match self.format.as_str() {
-            "text" => print!("{plan}"),
-            "json" => println!("{:#}", json!(plan.lines())),
+            "text" => say(plan)?,
+            "json" => say(format!("{:#}\n", json!(plan.lines())))?,
             other => return Err(Error::new(format!("format {other:?} is not text or json"))),
         }
         Ok(0)

@@ -5,7 +5,7 @@ use std::process::Command;
 use clap::Args;
 use serde_json::json;
 
-use super::{Global, Subcommand};
+use super::{Global, Subcommand, say};
 use crate::cgroup::Cgroup;
 use crate::container;
 use crate::error::{Call, Context, Error, Result};
@@ -35,8 +35,8 @@ impl Subcommand for Ps {
             .ok_or_else(|| Error::new("the container has no cgroup to look into"))?;
         let pids = cgroup.pids()?;
         match self.format.as_str() {
-            "json" => println!("{}", json!(pids)),
-            "table" => table(&pids, &self.options)?,
+            "json" => say(format!("{}\n", json!(pids)))?,
+            "table" => say(table(&pids, &self.options)?)?,
             other => return Err(Error::new(format!("format {other:?} is not table or json"))),
         }
         Ok(0)
@@ -44,7 +44,7 @@ impl Subcommand for Ps {
 }
 
 /// The lines of ps(1) that belong to the container, and its heading.
-fn table(pids: &[i32], options: &[String]) -> Result<()> {
+fn table(pids: &[i32], options: &[String]) -> Result<String> {
     let default = ["-ef".to_string()];
     let options = if options.is_empty() { &default } else { options };
     let output =
@@ -57,12 +57,9 @@ fn table(pids: &[i32], options: &[String]) -> Result<()> {
     let heading = lines.next().unwrap_or_default();
     let column = heading.split_ascii_whitespace().position(|name| name == "PID");
     let column = column.ok_or_else(|| Error::new("the output of ps has no column PID"))?;
-    println!("{heading}");
-    for line in lines {
+    let ours = |line: &&str| {
         let pid = line.split_ascii_whitespace().nth(column).and_then(|pid| pid.parse().ok());
-        if pid.is_some_and(|pid| pids.contains(&pid)) {
-            println!("{line}");
-        }
-    }
-    Ok(())
+        pid.is_some_and(|pid| pids.contains(&pid))
+    };
+    Ok(std::iter::once(heading).chain(lines.filter(ours)).map(|line| format!("{line}\n")).collect())
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Global, Subcommand};
+use super::{Global, Subcommand, say};
 use crate::container::{self, Status};
 use crate::error::Result;
 use crate::sys::procfs::Procfs;
@@ -22,8 +22,7 @@ impl Subcommand for State {
     fn run(self, global: &Global) -> Result<u8> {
         let (state, status) =
             container::look(&global.root()?, &self.id, &Procfs::open()?).map_err(|e| e.at(&self.id))?;
-        println!("{:#}", json(&state, status));
-        Ok(0)
+        say(format!("{:#}\n", json(&state, status))).map(|()| 0)
     }
 }
 

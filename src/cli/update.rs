@@ -113,10 +113,15 @@ impl Update {
         if self.l3_cache_schema.is_some() || self.mem_bw_schema.is_some() {
             return Err(Error::new("Intel RDT is not supported by this version"));
         }
-        if let Some(file) = &self.resources {
-            return read_resources(&read(file)?).at("--resources");
+        let options = self.options()?;
+        match &self.resources {
+            Some(_) if options.as_object().is_some_and(|all| !all.is_empty()) => {
+                Err(Error::new("--resources and limits by option do not go together")
+                    .hint("give one or the other"))
+            }
+            Some(file) => read_resources(&read(file)?).at("--resources"),
+            None => read_resources(options.to_string().as_bytes()),
         }
-        read_resources(self.options()?.to_string().as_bytes())
     }
 
     /// The options in the shape of the spec.

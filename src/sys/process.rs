@@ -123,6 +123,12 @@ pub fn set_domain_name(name: &[u8]) -> nix::Result<()> {
     Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
 }
 
+/// Whether a descriptor was open before this process began: its own ones all close at the next execve.
+pub fn is_inherited(fd: i32) -> bool {
+    // SAFETY: F_GETFD takes no argument; a number that is not open is an error.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
+}
+
 /// Closes all descriptors but these. What owned the others must not be used or dropped any more.
 pub fn close_all_but(kept: &[i32]) -> nix::Result<()> {
     let mut kept = kept.to_vec();
@@ -214,18 +220,35 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Waits until the process behind a pidfd, a child of ours, has exited; returns its exit status,
-/// or 128 + n if signal n ended it.
+/// Waits until a child of ours has exited; returns its exit status, or 128 + n if signal n ended it.
 pub fn wait_child(pid: Pid) -> nix::Result<i32> {
-    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     loop {
-        match waitpid(pid, Some(WaitPidFlag::__WALL)) {
-            Ok(WaitStatus::Exited(_, code)) => return Ok(code),
-            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
-            Ok(_) | Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(errno),
+        if let Some((_, code)) = wait(pid.as_raw(), 0)? {
+            return Ok(code);
         }
     }
+}
+
+/// Reaps a child that has exited, whichever it is; `None` if there is none yet. `ECHILD` without children.
+pub fn reap_any() -> nix::Result<Option<(Pid, i32)>> {
+    wait(-1, libc::WNOHANG)
+}
+
+/// waitpid(2). nix has no names for real-time signals and loses a child that one of them ended.
+fn wait(pid: i32, flags: i32) -> nix::Result<Option<(Pid, i32)>> {
+    let mut status = 0;
+    let pid = loop {
+        // SAFETY: `status` is a live int to be filled.
+        match Errno::result(unsafe { libc::waitpid(pid, &raw mut status, flags | libc::__WALL) }) {
+            Err(Errno::EINTR) => continue,
+            other => break other?,
+        }
+    };
+    let code = match libc::WIFSIGNALED(status) {
+        true => 128 + libc::WTERMSIG(status),
+        false => libc::WEXITSTATUS(status),
+    };
+    Ok((pid > 0).then_some((Pid::from_raw(pid), code)))
 }
 
 /// Blocks every signal and returns a descriptor that reads them. See signalfd(2).
