@@ -334,8 +334,6 @@ pub fn mounts_of_the_container_do_not_reach_a_shared_host(t: &T) {
 pub fn program_without_a_terminal_cannot_reach_the_callers(t: &T) {
     let (_outer, inner) = crate::terminal::pty();
     let b = t.bundle().all_caps().inside(&["report"]);
-    let proof = Command::new("true").status();
-    assert!(proof.unwrap().success());
     let mut command = b.command("run", &[]);
     before_exec(&mut command, move || {
         nix::unistd::setsid()?;
@@ -407,4 +405,180 @@ pub fn environment_of_the_caller_does_not_steer_the_runtime(t: &T) {
         command.env(key, value);
     }
     assert_eq!(t.finish(command).code, 7);
+}
+
+pub fn sys_that_is_a_symlink_hides_nothing_elsewhere(t: &T) {
+    // CVE-2023-27561 and CVE-2023-28642: a link where /proc or /sys belongs moves what the masks are for.
+    let b = t.bundle().namespace("network").set("/linux/maskedPaths", json!(["/sys/kernel"]));
+    fs::remove_dir(b.rootfs().join("sys")).unwrap();
+    symlink("/tmp", b.rootfs().join("sys")).unwrap();
+    assert!(
+        b.rootfs().join("sys").is_dir() || b.rootfs().join("sys").is_symlink(),
+        "a plain path follows the link"
+    );
+    let b = b.mount("/sys", "sysfs", "sysfs", &["ro"]);
+    let output = b.inside(&["list /sys/kernel", "list /tmp/kernel"]).run();
+    if output.code == 0 {
+        for probe in output.probes() {
+            assert!(probe["names"].as_array().is_none_or(Vec::is_empty), "unmasked: {probe}");
+        }
+    }
+}
+
+/// Exchanges two paths, again and again, until told to stop.
+fn exchange(one: PathBuf, other: PathBuf, stop: std::sync::Arc<std::sync::atomic::AtomicBool>) {
+    use std::os::unix::ffi::OsStrExt;
+    let name = |path: &PathBuf| std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    let (one, other) = (name(&one), name(&other));
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let (at, how) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
+        // SAFETY: both names end with NUL and live on.
+        unsafe { libc::syscall(libc::SYS_renameat2, at, one.as_ptr(), at, other.as_ptr(), how) };
+    }
+}
+
+pub fn folder_exchanged_for_a_symlink_leads_no_mount_outside(t: &T) {
+    // CVE-2021-30465, CVE-2024-45310: whoever shares a volume swaps a folder for a link between the check and the use.
+    t.alone();
+    let victim = victim(t);
+    let volume = t.dir.join("volume");
+    fs::create_dir_all(volume.join("a")).unwrap();
+    symlink(&victim, volume.join("b")).unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let swapping = {
+        let (a, b, stop) = (volume.join("a"), volume.join("b"), stop.clone());
+        std::thread::spawn(move || exchange(a, b, stop))
+    };
+    crate::harness::wait_for("a check followed by a use loses the race", || {
+        (0..500).find(|_| {
+            let honest = fs::symlink_metadata(volume.join("a")).is_ok_and(|m| m.is_dir());
+            let _ = honest.then(|| fs::create_dir(volume.join("a/proof")));
+            victim.join("proof").exists()
+        })
+    });
+    fs::remove_dir(victim.join("proof")).unwrap();
+    for _ in 0..12 {
+        let b = t
+            .bundle()
+            .mount("/v", "bind", &volume, &["rbind"])
+            .mount("/v/a/new", "tmpfs", "tmpfs", &[])
+            .mount("/v/a/file", "bind", "/dev/null", &["bind"])
+            .set("/linux/maskedPaths", json!(["/v/a/mask"]));
+        hides(&b.inside(&["list /v/a", "list /v/a/new", "list /v/a/.."]).run());
+        assert_eq!(names_in(&victim), ["host-secret"]);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    swapping.join().unwrap();
+}
+
+pub fn process_that_exec_brings_shows_nothing_of_the_runtime(t: &T) {
+    // CVE-2016-9962: while exec sets its process up in the container, that process still has the runtime's files
+    // open. strace holds it there, so that what watches from inside has all the time that it needs.
+    t.needs(&[Need::Program("strace")]);
+    let c = t.bundle().inside(&["watch 6000"]).start_as_is();
+    let mut command = Command::new("strace");
+    command.args([
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=execve",
+        "-e",
+        "inject=execve:delay_enter=400000",
+    ]);
+    command.arg(&t.runtime).arg("--root").arg(t.dir.join("state"));
+    command.args(["exec", &c.id, "/inside", "sleep", "500"]);
+    t.finish(command).ok();
+    crate::harness::wait_for("the report", || c.output().contains(']').then_some(()));
+    let seen: serde_json::Value = serde_json::from_str(c.output().trim()).unwrap();
+    let links: Vec<&str> = seen[0]["seen"].as_array().unwrap().iter().filter_map(|l| l.as_str()).collect();
+    assert!(links.contains(&"exe /inside"), "it sees the programs of the container: {links:?}");
+    let host = |link: &&str| {
+        !["exe /inside", "cwd /", "root /"].contains(link)
+            && !link.starts_with("fd /dev/null")
+            && !link.starts_with("fd pipe:")
+            && !link.contains("said-")
+    };
+    let leaked: Vec<&&str> = links.iter().filter(|link| host(link)).collect();
+    assert!(leaked.is_empty(), "{leaked:?}");
+}
+
+pub fn long_fields_cut_nothing_off(t: &T) {
+    // CVE-2021-43784: a length that did not fit into 16 bits let the rest of a message be read as a new one.
+    let b = t.bundle().namespace("network").set("/hostname", "guarded");
+    let b = b.set("/process/env", json!([format!("BIG={}", "x".repeat(70_000)), "PATH=/"]));
+    let b = b.set("/annotations", json!({ "big": "y".repeat(140_000) }));
+    let report = b.report();
+    assert_eq!(report["hostname"], "guarded");
+    for kind in ["net", "pid", "mnt", "uts", "ipc"] {
+        assert_ne!(report["namespaces"][kind], host::namespace("self", kind).as_str(), "{kind}");
+    }
+    assert_eq!(report["env"][0].as_str().unwrap().len(), 70_004);
+}
+
+pub fn cgroups_in_a_user_namespace_are_mounted_as_asked(t: &T) {
+    // CVE-2023-25809: without a cgroup namespace the host's tree was bound, and writable.
+    t.needs(&[Need::UserNamespaces]);
+    let with = |options: &[&str]| {
+        let b = t.bundle().user_namespace().mount("/sys/fs/cgroup", "cgroup", "cgroup", options);
+        b.inside(&[
+            "list /sys/fs/cgroup",
+            "report",
+            "mkdir /sys/fs/cgroup/made",
+            "put /sys/fs/cgroup/cgroup.procs 1",
+        ])
+        .run()
+    };
+    let probes = with(&["ro", "nosuid", "noexec", "nodev"]).ok().probes();
+    assert!(!probes[0]["names"].as_array().unwrap().is_empty(), "the tree is there");
+    for mount in probes[1]["mounts"].as_array().unwrap() {
+        if mount["type"].as_str().unwrap().starts_with("cgroup") {
+            assert!(mount["options"].as_array().unwrap().contains(&json!("ro")), "{mount}");
+        }
+    }
+    assert!(errno(&probes[2]) != 0 && errno(&probes[3]) != 0, "{probes:?}");
+}
+
+pub fn release_agent_of_the_host_is_out_of_reach(t: &T) {
+    // CVE-2022-0492: whoever writes release_agent of a v1 hierarchy's root runs a program on the host.
+    t.needs(&[Need::CgroupV1]);
+    let agent = |dir: &PathBuf| dir.join("release_agent").exists();
+    assert!(host::cgroup_mounts().iter().any(agent), "the host has the file");
+    let b = t.bundle().all_caps().namespace("cgroup");
+    let b = b.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]);
+    let names = b.inside(&["list /sys/fs/cgroup"]).run().ok().probes().remove(0)["names"].clone();
+    let names: Vec<String> = serde_json::from_value(names).unwrap();
+    let probes: Vec<String> =
+        names.iter().map(|name| format!("stat /sys/fs/cgroup/{name}/release_agent")).collect();
+    let probes: Vec<&str> = probes.iter().map(String::as_str).collect();
+    let b = t.bundle().all_caps().namespace("cgroup");
+    let b = b.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]);
+    assert!(!probes.is_empty() && b.tries(&probes).iter().all(|errno| *errno == libc::ENOENT), "{names:?}");
+}
+
+pub fn pid_that_was_given_to_a_stranger_is_not_signalled(t: &T) {
+    // In a PID namespace of its own, where the next number can be chosen.
+    t.needs(&[Need::Program("unshare"), Need::Path("/proc/sys/kernel/ns_last_pid")]);
+    let b = t.bundle().inside(&["exit 0"]);
+    b.write();
+    let call = format!("{} --root {}/state", t.runtime.display(), t.dir.display());
+    let (id, bundle, dir) = (&b.id, b.dir.display(), t.dir.display());
+    let script = format!(
+        "{call} create --bundle {bundle} --pid-file {dir}/pid {id} >/dev/null; {call} start {id}; pid=$(cat {dir}/pid)
+         while [ -e /proc/$pid ]; do sleep 0.05; done; sleep 0.1
+         for try in 1 2 3 4 5 6 7 8 9 10; do
+             echo $((pid - 1)) > /proc/sys/kernel/ns_last_pid; sleep 100 & stranger=$!
+             [ $stranger = $pid ] && break; kill $stranger
+         done
+         [ $stranger = $pid ] || exit 50
+         {call} kill {id} KILL 2>/dev/null; {call} kill --all {id} KILL 2>/dev/null
+         {call} delete {id} || exit 51
+         sleep 0.1; kill -0 $stranger || exit 52
+         kill $stranger; exit 7"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "bash", "-c", &script]);
+    let output = t.finish(command);
+    assert_eq!(output.code, 7, "{}", output.err);
 }

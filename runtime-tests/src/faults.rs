@@ -2,7 +2,7 @@
 
 use crate::bundle::{Bundle, Output};
 use crate::harness::{T, before_exec, wait_for};
-use crate::host::{self, lives};
+use crate::host::{self, Need, lives};
 use crate::read;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
@@ -271,6 +271,10 @@ fn refuses(t: &T, what: &str, config: &[u8]) {
     assert_ne!(output.code, 0, "{what} is accepted");
     assert!(!output.err.trim().is_empty(), "{what}: silence");
     assert!(!output.err.contains("panic") && !output.err.contains("goroutine"), "{what}: {}", output.err);
+    // A hint and an origin may follow, each indented.
+    let lines =
+        output.err.lines().filter(|line| !line.starts_with("  ") && !line.contains("warning")).count();
+    assert_eq!(lines, 1, "{what}: {}", output.err);
     assert!(output.code < 128, "{what}: killed by signal {}", output.code - 128);
     assert!(groups(t, &b.id).is_empty(), "{what}: a cgroup is left");
 }
@@ -366,4 +370,271 @@ pub fn many_thousand_arguments_and_variables_are_passed(t: &T) {
     let b = t.bundle().set("/process/args", json!(args)).set("/process/env", json!(env));
     let output = b.run().ok();
     assert_eq!(output.probes()[0]["args"].as_array().unwrap().len(), 5002);
+}
+
+// ---- at each system call ----------------------------------------------------------------------
+
+/// strace in front of the runtime, with options of its own.
+fn traced(t: &T, options: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new("strace");
+    command.args(["-qq"]).args(options).arg(&t.runtime).arg("--root").arg(t.dir.join("state"));
+    command.current_dir(&t.dir).stdin(std::process::Stdio::null());
+    command
+}
+
+/// Each system call in a trace, with its number among those of its name in the same process, in order.
+fn calls(trace: &str) -> Vec<(String, usize)> {
+    let mut counts = std::collections::HashMap::new();
+    let mut seen = Vec::new();
+    for line in trace.lines() {
+        let Some((before, _)) = line.split_once('(') else { continue };
+        let mut words = before.split_whitespace();
+        let (name, pid) = (words.next_back().unwrap_or_default(), words.next().unwrap_or_default());
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            continue;
+        }
+        let count = counts.entry((pid.to_string(), name.to_string())).or_insert(0);
+        *count += 1;
+        let call = (name.to_string(), *count);
+        if !seen.contains(&call) {
+            seen.push(call);
+        }
+    }
+    seen
+}
+
+/// At most `most` of a list, spread over all of it.
+fn spread<V>(list: Vec<V>, most: usize) -> impl Iterator<Item = V> {
+    let step = list.len().div_ceil(most).max(1);
+    list.into_iter().step_by(step)
+}
+
+pub fn create_killed_at_a_system_call_is_cleaned_up_by_id(t: &T) {
+    // The moments between two system calls are all that there are to tell apart from outside.
+    t.needs(&[Need::Program("strace"), Need::Cgroupfs]);
+    let trace = t.dir.join("trace");
+    let create = |b: &Bundle, options: &[&str]| {
+        b.write();
+        let mut command = traced(t, options);
+        command.args(["create", "--bundle"]).arg(&b.dir).arg(&b.id);
+        t.finish(command)
+    };
+    let b = t.bundle().inside(&["pause"]);
+    create(&b, &["-o", trace.to_str().unwrap()]).ok();
+    force_cleans_up(t, &b.id);
+    let moments: Vec<_> =
+        calls(&read(&trace)).into_iter().skip(1).filter(|(name, _)| name != "exit_group").collect();
+    assert!(moments.len() > 50, "{moments:?}");
+    let mut killed = 0;
+    for (name, count) in spread(moments, 40) {
+        t.go_on();
+        let b = t.bundle().inside(&["pause"]);
+        let inject = format!("inject={name}:signal=SIGKILL:when={count}");
+        let output = create(&b, &["-o", "/dev/null", "-e", &inject]);
+        killed += usize::from(output.code == 137);
+        t.note(format!("at {name} {count}"));
+        force_cleans_up(t, &b.id);
+    }
+    assert!(killed > 20, "only {killed} were killed");
+}
+
+/// System calls that confine, or that what confines depends on.
+const CONFINING: [&str; 31] = [
+    "capset",
+    "chdir",
+    "chroot",
+    "clone3",
+    "close_range",
+    "fchdir",
+    "fchownat",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "keyctl",
+    "mkdir",
+    "mkdirat",
+    "mknodat",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "pivot_root",
+    "prctl",
+    "prlimit64",
+    "seccomp",
+    "setgroups",
+    "sethostname",
+    "setns",
+    "setresgid",
+    "setresuid",
+    "setsid",
+    "symlinkat",
+    "umount2",
+    "unshare",
+    "mount",
+];
+
+/// What a program can say of its confinement, without what is another one each time.
+fn confinement(output: &Output) -> serde_json::Value {
+    let mut report = output.probes().remove(0);
+    for mount in report["mounts"].as_array_mut().unwrap() {
+        for other in ["id", "parent", "device", "root", "tags", "source", "super"] {
+            mount.as_object_mut().unwrap().remove(other);
+        }
+    }
+    let host = |kind: &str| json!(host::namespace("self", kind));
+    let shared: Vec<_> = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]
+        .into_iter()
+        .filter(|k| report["namespaces"][k] == host(k))
+        .collect();
+    json!({
+        "shared": shared, "mounts": report["mounts"], "capabilities": report["capabilities"],
+        "no_new_privs": report["no_new_privs"], "seccomp": report["seccomp"], "filters": report["seccomp_filters"],
+        "uids": report["uids"], "gids": report["gids"], "groups": report["groups"], "rlimits": report["rlimits"],
+        "fds": report["fds"].as_object().unwrap().keys().collect::<Vec<_>>(), "umask": report["umask"],
+        "hostname": report["hostname"], "sid": report["sid"] == report["pid"], "keyring": report["keyring"]["name"].is_string(),
+    })
+}
+
+pub fn confining_call_that_fails_is_an_error_or_changes_nothing(t: &T) {
+    t.needs(&[Need::Program("strace"), Need::Cgroupfs]);
+    t.alone();
+    let trace = t.dir.join("trace");
+    let run = |options: &[&str]| {
+        let b =
+            t.bundle().namespace("network").set("/hostname", "guarded").set("/process/noNewPrivileges", true);
+        let b = b.set("/root/readonly", true).set("/linux/maskedPaths", json!(["/proc/kcore", "/proc/acpi"]));
+        let b = b
+            .set("/linux/readonlyPaths", json!(["/proc/sys"]))
+            .caps(&["CAP_KILL"], &["bounding", "effective", "permitted"]);
+        let b = b.set("/process/user", json!({ "uid": 7, "gid": 8, "additionalGids": [9] }));
+        let b = b.set("/process/rlimits", json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 }]));
+        let b = b.set(
+            "/linux/seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["chroot"], "action": "SCMP_ACT_ERRNO" }] }),
+        );
+        let b = b.inside(&["report"]);
+        b.write();
+        let mut command = traced(t, options);
+        command.args(["run", "--bundle"]).arg(&b.dir).arg(&b.id);
+        let output = t.finish(command);
+        if output.code != 0 {
+            t.runtime(&["delete", "--force", &b.id]).ok();
+        }
+        assert!(groups(t, &b.id).is_empty(), "a cgroup is left");
+        output
+    };
+    let whole = confinement(&run(&["-f", "-o", trace.to_str().unwrap()]).ok());
+    // The program itself, and what comes after it, is not the runtime's.
+    let all = read(&trace);
+    let all = all.split("execve(\"/inside\"").next().unwrap();
+    let moments: Vec<_> =
+        calls(all).into_iter().filter(|(name, _)| CONFINING.contains(&name.as_str())).collect();
+    assert!(moments.len() > 20, "{moments:?}");
+    let mut refused = 0;
+    for (name, count) in spread(moments, 110) {
+        t.go_on();
+        let inject = format!("inject={name}:error=EPERM:when={count}");
+        let output = run(&["-f", "-o", "/dev/null", "-e", &inject]);
+        if output.code == 0 {
+            assert_eq!(confinement(&output), whole, "after {name} failed the {count}. time");
+        } else {
+            refused += 1;
+            assert!(
+                !output.err.trim().is_empty() && !output.err.contains("panicked"),
+                "{name} {count}: {}",
+                output.err
+            );
+        }
+    }
+    assert!(refused > 10, "only {refused} were refused");
+}
+
+// ---- too little of everything -----------------------------------------------------------------
+
+pub fn few_descriptors_are_an_error_or_enough(t: &T) {
+    for limit in (4..28).step_by(2) {
+        let b = t.bundle().inside(&["pause"]);
+        let mut command = b.command("create", &[]);
+        before_exec(&mut command, move || {
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, limit, limit)?;
+            Ok(())
+        });
+        let output = t.finish(command);
+        if output.code == 0 {
+            t.runtime(&["start", &b.id]).ok();
+        } else {
+            assert!(!output.err.trim().is_empty(), "{limit}: silence");
+            t.runtime(&["delete", "--force", &b.id]).ok();
+            assert!(groups(t, &b.id).is_empty(), "{limit}: a cgroup is left");
+        }
+    }
+}
+
+pub fn runtime_that_may_start_no_process_says_so(t: &T) {
+    t.needs(&[Need::Controller("pids"), Need::CgroupV1]);
+    let mount = host::cgroup_mounts().into_iter().find(|m| m.ends_with("pids")).unwrap();
+    let narrow = mount.join(t.cgroups_path("narrow").trim_start_matches('/'));
+    fs::create_dir_all(&narrow).unwrap();
+    fs::write(narrow.join("pids.max"), "1").unwrap();
+    let b = t.bundle();
+    let mut command = b.command("create", &[]);
+    let procs = narrow.join("cgroup.procs");
+    before_exec(&mut command, move || fs::write(&procs, "0"));
+    t.finish(command).refused();
+    t.runtime(&["state", &b.id]).refused();
+    assert!(groups(t, &b.id).is_empty(), "a cgroup is left");
+}
+
+pub fn root_without_inodes_is_refused_and_nothing_is_left(t: &T) {
+    let root = t.dir.join("root-full");
+    fs::create_dir(&root).unwrap();
+    mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("nr_inodes=1")).unwrap();
+    let b = t.bundle();
+    b.write();
+    let mut command = t.command_at(&root);
+    command.args(["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
+    t.finish(command).refused();
+    assert!(groups(t, &b.id).is_empty(), "a cgroup is left");
+}
+
+pub fn root_that_fills_up_on_the_way_leaves_nothing(t: &T) {
+    for inodes in 2..9 {
+        let root = t.dir.join(format!("state-{inodes}"));
+        fs::create_dir(&root).unwrap();
+        let data = format!("nr_inodes={inodes}");
+        mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some(data.as_str())).unwrap();
+        let b = t.bundle().inside(&["pause"]);
+        b.write();
+        let call = |args: &[&str]| {
+            let mut command = t.command_at(&root);
+            command.args(args);
+            t.finish(command)
+        };
+        let output = call(&["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
+        if output.code != 0 {
+            assert!(!output.err.trim().is_empty(), "{inodes}: silence");
+        }
+        call(&["delete", "--force", &b.id]).ok();
+        assert!(groups(t, &b.id).is_empty(), "{inodes}: a cgroup is left");
+    }
+}
+
+pub fn config_with_a_key_twice_is_refused(t: &T) {
+    let twice = config(t).replacen('{', "{\"hostname\":\"a\",\"hostname\":\"b\",", 1);
+    refuses(t, "a key twice", twice.as_bytes());
+}
+
+pub fn five_thousand_mounts_are_an_error_or_work(t: &T) {
+    t.alone();
+    let source = t.dir.join("source");
+    fs::create_dir(&source).unwrap();
+    let mounts: Vec<_> = (0..5000)
+        .map(|i| json!({ "destination": format!("/m/{i}"), "type": "bind", "source": source, "options": ["bind"] }))
+        .collect();
+    let mut b = t.bundle().inside(&["exit 3"]);
+    b.config["mounts"].as_array_mut().unwrap().extend(mounts);
+    let output = b.run();
+    assert!(output.code == 3 || !output.err.trim().is_empty(), "{}", output.code);
+    assert!(output.code < 128, "killed by signal {}", output.code - 128);
 }

@@ -402,6 +402,11 @@ impl T {
         self.lock(FlockArg::LockExclusive);
     }
 
+    /// Starts the clock anew, for a test that has many parts.
+    pub fn go_on(&self) {
+        self.tell("go");
+    }
+
     /// Skips the test, with the reason, unless all that it needs is here.
     pub fn needs(&self, needs: &[Need]) {
         for need in needs {

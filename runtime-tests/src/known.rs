@@ -12,8 +12,18 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     (
         "runc",
+        "attacks::folder_exchanged_for_a_symlink_leads_no_mount_outside",
+        "makes folders outside of the rootfs (CVE-2024-45310)",
+    ),
+    (
+        "runc",
         "attacks::mask_is_not_made_from_a_dev_null_of_the_image",
         "takes the image's /dev/null (CVE-2025-31133)",
+    ),
+    (
+        "runc",
+        "attacks::process_that_exec_brings_shows_nothing_of_the_runtime",
+        "a file of its own can be seen at times",
     ),
     (
         "runc",
@@ -67,6 +77,12 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     ("runc", "exec::exec_takes_a_process_file", "exec ignores the umask"),
     ("runc", "faults::config_that_is_no_json_object_is_refused", "null makes it panic"),
+    ("runc", "faults::config_with_a_key_twice_is_refused", "the last one wins"),
+    (
+        "runc",
+        "faults::confining_call_that_fails_is_an_error_or_changes_nothing",
+        "goes on after some failures",
+    ),
     ("runc", "faults::corrupt_state_hinders_neither_list_nor_delete", "cannot delete without its state"),
     (
         "runc",
@@ -358,12 +374,15 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "ignores what it does not know, however deep",
     ),
     ("crun", "faults::config_of_wrong_types_is_refused", "skips members of a wrong type"),
+    ("crun", "faults::config_with_a_key_twice_is_refused", "the last one wins"),
     ("crun", "faults::config_with_a_nul_in_a_string_is_refused", "reads up to the NUL"),
+    ("crun", "faults::confining_call_that_fails_is_an_error_or_changes_nothing", "leaves the cgroup"),
     (
         "crun",
         "faults::corrupt_state_hinders_neither_list_nor_delete",
         "cannot find the process without its state",
     ),
+    ("crun", "faults::create_killed_at_a_system_call_is_cleaned_up_by_id", "leaks the cgroup"),
     (
         "crun",
         "faults::create_killed_at_any_moment_is_cleaned_up_by_id",
@@ -394,6 +413,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "faults::empty_state_hinders_neither_list_nor_delete",
         "cannot find the process without its state",
     ),
+    ("crun", "faults::few_descriptors_are_an_error_or_enough", "leaves the cgroup"),
     (
         "crun",
         "faults::missing_state_hinders_neither_list_nor_delete",

@@ -189,3 +189,38 @@ impl Step for SetCapabilities {
             .then_some("if a system call filter is installed it must allow capset, or set noNewPrivileges")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caps_crate_and_the_spec_name_the_same_capabilities() {
+        for capability in caps::all() {
+            let full = capability.to_string();
+            assert_eq!(bit(&full).unwrap(), 1 << capability.index(), "{full}");
+            assert_eq!(bit(&full[4..].to_lowercase()).unwrap(), bit(&full).unwrap(), "{full}");
+            assert_eq!(name(capability.index().into()), full);
+            let spec: Capability = serde_json::from_value(serde_json::json!(full)).unwrap();
+            assert_eq!(bit(&spec.to_string()).unwrap(), bit(&full).unwrap(), "{full}");
+        }
+        assert_eq!(caps::all().len(), 41, "capabilities(7)");
+        for unknown in ["", "CAP_", "CAP_NOPE", "41", "CAP_CAP_KILL"] {
+            assert!(bit(unknown).is_err(), "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn our_sets_are_read_as_the_caps_crate_reads_them() {
+        let read = |set| caps::read(None, set).unwrap().iter().fold(0, |all, c| all | 1 << c.index());
+        let sets = sys::get().unwrap();
+        assert_eq!(sets.effective, read(caps::CapSet::Effective));
+        assert_eq!(sets.permitted, read(caps::CapSet::Permitted));
+        assert_eq!(sets.inheritable, read(caps::CapSet::Inheritable));
+        let bounding = read(caps::CapSet::Bounding);
+        for capability in caps::all() {
+            let in_set = sys::in_bounding(capability.index().into()).unwrap();
+            assert_eq!(in_set, bounding & 1 << capability.index() != 0, "{capability}");
+        }
+    }
+}

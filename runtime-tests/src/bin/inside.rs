@@ -95,6 +95,7 @@ fn run(words: &[&str]) -> Value {
             while time::Instant::now() < end {}
             json!({})
         }
+        "watch" => watch(num(1) as u64),
         "sleep" => {
             thread::sleep(time::Duration::from_millis(num(1) as u64));
             json!({})
@@ -435,6 +436,28 @@ fn ifflags(name: &str) -> Value {
     }
     let flags = i32::from(unsafe { request.ifr_ifru.ifru_flags });
     json!({ "errno": 0, "up": flags & libc::IFF_UP != 0, "running": flags & libc::IFF_RUNNING != 0 })
+}
+
+/// For so many milliseconds: where the links of all other processes lead, as far as they can be read.
+fn watch(millis: u64) -> Value {
+    let end = time::Instant::now() + time::Duration::from_millis(millis);
+    let mut seen = std::collections::BTreeSet::new();
+    while time::Instant::now() < end {
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let name = process.file_name().to_string_lossy().into_owned();
+            if name.parse().is_ok_and(|pid: u32| pid != std::process::id()) {
+                let read = |link: &str| fs::read_link(process.path().join(link));
+                for link in ["exe", "cwd", "root"] {
+                    seen.extend(read(link).map(|to| format!("{link} {}", to.to_string_lossy())));
+                }
+                for fd in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+                    seen.extend(fs::read_link(fd.path()).map(|to| format!("fd {}", to.to_string_lossy())));
+                }
+            }
+        }
+        thread::sleep(time::Duration::from_millis(2));
+    }
+    json!({ "seen": seen })
 }
 
 /// A TCP connection from this process to itself over 127.0.0.1.
