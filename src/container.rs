@@ -6,6 +6,7 @@
 //!     state.json         what the container is; written to a new file, synced, renamed
 //!     config.json        as it was at creation, for exec and the poststop hooks
 //!     seccomp            the compiled filter, for exec
+//!     level              a symlink that says which SELinux level is the container's
 //!     start              the socket on which a created container waits; it lives as long as it waits
 //! ```
 //!
@@ -154,6 +155,9 @@ pub struct State {
     pub chroot: bool,
     /// True if the caller's session keyring was to be kept.
     pub keep_keyring: bool,
+    /// The SELinux label of the program, whoever chose it: `exec` gives the same.
+    #[serde(default)]
+    pub selinux_label: Option<String>,
 }
 
 /// An entry of the journal.
@@ -174,6 +178,9 @@ pub struct Container {
     /// What the container is.
     pub state: State,
 }
+
+/// The name of the reservation of a level.
+const LEVEL: &str = "level";
 
 /// How long a command waits for another one on the same container.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -254,6 +261,20 @@ impl Container {
         let text = serde_json::to_string(made).map_err(|e| Error::new(format!("write the journal: {e}")))?;
         let name = format!("{MADE}{number:02}");
         symlinkat(text.as_str(), &*self.lock, name.as_str()).call("symlinkat(2)").at("write the journal")
+    }
+
+    /// Reserves an SELinux level: the one that `choose` picks when it sees all that are reserved.
+    ///
+    /// Reserved is what the directories of the containers say, under a lock on the directory above them. So a level
+    /// is found again after a crash, and free again once its container's directory is gone.
+    pub fn reserve_level(&self, choose: impl FnOnce(&[String]) -> Result<String>) -> Result<()> {
+        let root = self.path.parent().unwrap_or(Path::new("/"));
+        let _held = lock(root, Instant::now() + PATIENCE)?
+            .ok_or_else(|| Error::new("another command holds the levels").at("reserve a level"))?;
+        let level = choose(&levels(root)?)?;
+        symlinkat(level.as_str(), &*self.lock, LEVEL)
+            .call("symlinkat(2)")
+            .at(format!("reserve level {level}"))
     }
 
     /// What the container is doing. We hold it, so nobody is creating it: a `create` that did not end was killed.
@@ -365,6 +386,21 @@ pub fn ids(root: &Path) -> Result<Vec<String>> {
     }
     ids.sort();
     Ok(ids)
+}
+
+/// The levels that are reserved by the containers below `root`.
+fn levels(root: &Path) -> Result<Vec<String>> {
+    let mut levels = Vec::new();
+    for entry in fs::read_dir(root).call("getdents(2)").at(format!("list {}", root.display()))? {
+        let path = entry.call("getdents(2)")?.path().join(LEVEL);
+        match fs::read_link(&path) {
+            Ok(level) => levels.push(level.to_string_lossy().into_owned()),
+            // No level, no directory, or a container that is being deleted.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {}
+            Err(e) => return Err(e).call("readlink(2)").at(path.display()),
+        }
+    }
+    Ok(levels)
 }
 
 fn status(path: &Path, state: &State, proc: &Procfs) -> Result<Status> {

@@ -16,10 +16,12 @@ use crate::child::{Enter, RunHooks, TellHooks};
 use crate::container::State;
 use crate::error::{Context, Error, Result};
 use crate::hooks::{self, Kind};
+use crate::isolation::apparmor;
 use crate::isolation::capabilities::Capabilities;
 use crate::isolation::confine::{InstallFilter, NoNewPrivs};
 use crate::isolation::seccomp::{self, Filter};
-use crate::isolation::{apparmor, selinux};
+use crate::isolation::selinux::steps::CheckProgram;
+use crate::isolation::selinux::{self, Labels, Relabel};
 use crate::log;
 use crate::namespaces::{self, Joined, Namespaces};
 use crate::process::command::{Command, EnterCwd, Execute, FindProgram, Prepare};
@@ -29,7 +31,7 @@ use crate::process::terminal::OpenTerminal;
 use crate::process::user::Ids;
 use crate::rootfs::cgroups::MountCgroups;
 use crate::rootfs::hide::{self, ReadonlyRoot};
-use crate::rootfs::mounts::{self, MountStep, What};
+use crate::rootfs::mounts::{self, MountStep};
 use crate::rootfs::options::Options;
 use crate::rootfs::pivot::{Chroot, MakeCwd, Pivot};
 use crate::rootfs::{self, Attach, Isolate, Propagation, Source, Use, devices};
@@ -62,6 +64,8 @@ pub struct Request {
     pub preserve_fds: u32,
     /// Let systemd make the cgroup.
     pub systemd_cgroup: bool,
+    /// SELinux labels beyond those of the configuration.
+    pub selinux: selinux::Ask,
     /// Only print the plan: needs no rights.
     pub only_look: bool,
 }
@@ -95,17 +99,22 @@ pub enum Wanted {
     /// A namespace to join.
     Namespace(Joined),
     /// A detached clone of a tree (recursive or not) that the child could not reach.
-    Tree(PathBuf, bool),
+    Tree(PathBuf, bool, Option<Relabel>),
     /// The engine's console socket.
     Console(PathBuf),
+    /// The place where the SELinux policy answers one question.
+    Policy,
 }
 
 impl Wanted {
     fn open(&self) -> Result<OwnedFd> {
         match self {
             Wanted::Namespace(joined) => joined.open(),
-            Wanted::Tree(path, recursive) => rootfs::clone_host(path, *recursive),
+            Wanted::Tree(path, recursive, relabel) => {
+                rootfs::clone_source(path, *recursive, relabel.as_ref())
+            }
             Wanted::Console(path) => socket::connect_stream(path).at("open the console socket"),
+            Wanted::Policy => selinux::policy::Question::open(),
         }
     }
 }
@@ -127,6 +136,8 @@ pub struct Plan {
     pub oom_score_adj: Option<i32>,
     /// The filter, kept with the state for `exec`.
     pub filter: Option<Filter>,
+    /// SELinux labels.
+    pub labels: Labels,
     /// The child's steps up to `Ready`.
     pub setup: Steps,
     /// The child's steps after start.
@@ -149,6 +160,7 @@ impl Plan {
             raise: Vec::new(),
             oom_score_adj: None,
             filter: None,
+            labels: Labels::default(),
             setup: Steps::default(),
             program: Steps::default(),
             preserve_fds,
@@ -174,11 +186,9 @@ impl Plan {
         plan.cgroup = Some(cgroup);
 
         let process = spec.process().as_ref();
-        // Labels of the keyring and the program, before the keyring is made and while /proc is ours.
-        if let Some(process) = process {
-            selinux::plan(process.selinux_label(), &mut plan.setup)?;
-            apparmor::plan(process.apparmor_profile(), &mut plan.setup)?;
-        }
+        plan.labels = Labels::new(spec, &ask.selinux)?;
+        // Before the keyring is made.
+        plan.labels.plan_keys(&mut plan.setup);
         session::plan(&ask.id, !ask.no_new_keyring, &mut plan.setup)?;
         plan.join_namespaces();
         namespaces::uts::plan(spec, &plan.namespaces, &mut plan.setup)?;
@@ -189,6 +199,11 @@ impl Plan {
             plan.terminal(process, ask.console_socket.as_deref(), true)?;
         }
         plan.hooks_before_pivot(spec, bundle, ask)?;
+        // The labels of the program: after the hooks, which are the host's, and while /proc is ours.
+        plan.labels.plan_program(&mut plan.setup);
+        if let Some(process) = process {
+            apparmor::plan(process.apparmor_profile(), &mut plan.setup)?;
+        }
         plan.change_root(spec)?;
 
         if let Some(personality) = linux.and_then(|linux| linux.personality().as_ref()) {
@@ -209,7 +224,9 @@ impl Plan {
     /// What `exec` does: the same rooms, in the namespaces of a container that is there.
     pub fn exec(state: &State, process: &Process, filter: Option<Filter>, ask: &ExecRequest) -> Result<Plan> {
         let mut plan = Plan::empty(&ask.id, ask.preserve_fds);
-        selinux::plan(process.selinux_label(), &mut plan.setup)?;
+        plan.labels = Labels::of_process(process)?;
+        plan.labels.plan_keys(&mut plan.setup);
+        plan.labels.plan_program(&mut plan.setup);
         apparmor::plan(process.apparmor_profile(), &mut plan.setup)?;
         session::plan(&ask.id, !state.keep_keyring, &mut plan.setup)?;
         let namespaces = state.namespaces & !entered_by_parent(state.namespaces);
@@ -264,14 +281,16 @@ impl Plan {
         let propagation = Propagation::new(linux.and_then(|linux| linux.rootfs_propagation().as_deref()))?;
         if own_mounts {
             self.setup.push(Isolate(propagation));
-            let source = self.source(self.rootfs.clone(), true);
+            let source = self.source(self.rootfs.clone(), true, self.labels.relabel_root());
             self.setup.push(Attach { source });
         } else {
             self.setup.push(Use { path: self.rootfs.clone() });
+            if self.labels.relabel_root().is_some() {
+                return Err(Error::new("--selinux-root needs a mount namespace of the container's own"));
+            }
         }
-        let label = linux.and_then(|linux| selinux::mount_label(linux.mount_label()));
         if self.namespaces.has(libc::CLONE_NEWNS) {
-            self.mounts(bundle, label.as_deref())?;
+            self.mounts(bundle)?;
         } else {
             refuse_without_mounts(spec)?;
         }
@@ -289,7 +308,7 @@ impl Plan {
         if let Some(linux) = linux {
             let masked = linux.masked_paths().as_deref().unwrap_or_default();
             let readonly = linux.readonly_paths().as_deref().unwrap_or_default();
-            hide::plan(masked, readonly, label.as_deref(), &mut self.setup)?;
+            hide::plan(masked, readonly, self.labels.mount.as_ref(), &mut self.setup)?;
         }
         if let Some(process) = spec.process() {
             self.setup.push(MakeCwd(ContainerPath::new(process.cwd()).from_config("/process/cwd")?));
@@ -297,7 +316,8 @@ impl Plan {
         Ok(())
     }
 
-    fn mounts(&mut self, bundle: &Bundle, label: Option<&str>) -> Result<()> {
+    fn mounts(&mut self, bundle: &Bundle) -> Result<()> {
+        let label = self.labels.mount.clone();
         let hierarchies =
             self.cgroup.as_ref().map(|cgroup| cgroup.record().mount_points()).unwrap_or_default();
         for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
@@ -318,30 +338,33 @@ impl Plan {
                     target: ContainerPath::new(mount.destination()).from_config(&at)?,
                     options,
                     words: words.join(","),
+                    label: label.clone(),
                     index,
                 });
                 continue;
             }
-            let bind = |path: &Path, recursive| Ok(self.source(bundle.host_path(path), recursive));
+            let bind = |path: &Path, options: &Options| {
+                let relabel = self.labels.relabel(options.relabel);
+                if options.relabel.is_some() && relabel.is_none() {
+                    log::warn(format!(
+                        "{}: nothing is relabelled, the container has no mount label",
+                        mount.destination().display()
+                    ));
+                }
+                self.source(bundle.host_path(path), options.bind == Some(true), relabel)
+            };
             let mut step = MountStep::new(mount, index, bind).from_config(&at)?;
-            if let What::New { kind, .. } = &step.what
-                && !matches!(kind.to_bytes(), b"proc" | b"sysfs" | b"mqueue")
-            {
-                step.label = label.map(str::to_string);
-            }
+            step.label = label.clone();
             self.setup.push(step);
         }
         Ok(())
     }
 
     /// A place of the host: in a user namespace a privileged parent opens it, because the child may not reach it.
-    fn source(&mut self, path: PathBuf, recursive: bool) -> Source {
-        if self.namespaces.has(libc::CLONE_NEWUSER) && nix::unistd::geteuid().is_root() {
-            let slot = self.want(Wanted::Tree(path.clone(), recursive));
-            Source::Opened(path, slot)
-        } else {
-            Source::Host(path)
-        }
+    fn source(&mut self, path: PathBuf, recursive: bool, relabel: Option<Relabel>) -> Source {
+        let opened = self.namespaces.has(libc::CLONE_NEWUSER) && nix::unistd::geteuid().is_root();
+        let slot = opened.then(|| self.want(Wanted::Tree(path.clone(), recursive, relabel.clone())));
+        Source { path, slot, relabel }
     }
 
     fn terminal(&mut self, process: &Process, console_socket: Option<&Path>, console: bool) -> Result<()> {
@@ -418,6 +441,16 @@ impl Plan {
         }
         steps.push(as_user);
         steps.push(FindProgram(command.clone()));
+        if let Some(label) = &self.labels.process {
+            let wanted = &mut self.wanted;
+            let place = || {
+                wanted.push(Wanted::Policy);
+                Slot(wanted.len() - 1)
+            };
+            if let Some(check) = CheckProgram::new(label, place) {
+                steps.push(check);
+            }
+        }
 
         let steps = &mut self.program;
         if let Some(hooks) = start_hooks {
@@ -438,6 +471,7 @@ impl Plan {
     pub fn lines(&self) -> Vec<Line> {
         let line = |place, text: String, asked_by: String| Line { place, text, asked_by };
         let mut lines = vec![line("host", format!("claim {}", self.id), String::new())];
+        lines.extend(self.labels.lines().into_iter().map(|(text, asked_by)| line("host", text, asked_by)));
         for (text, asked_by) in self.cgroup.iter().flat_map(CgroupPlan::lines) {
             lines.push(line("host", text, asked_by));
         }

@@ -117,6 +117,10 @@ fn build(
     proc: &Procfs,
     wait_for_start: bool,
 ) -> Result<Ready> {
+    if plan.labels.reserve() {
+        container.reserve_level(|reserved| plan.labels.choose(reserved))?;
+    }
+    container.state.selinux_label = plan.labels.process.as_ref().map(ToString::to_string);
     let cgroup = match &plan.cgroup {
         Some(plan) => {
             plan.notes().iter().for_each(log::warn);
@@ -465,7 +469,13 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
 pub fn saved_bundle(container: &Container) -> Result<Bundle> {
     let file = container.file("config.json");
     let config = std::fs::read(&file).call("open(2)").at(format!("read {}", file.display()))?;
-    Bundle::from_bytes(container.state.bundle.clone(), config)
+    let mut bundle = Bundle::from_bytes(container.state.bundle.clone(), config)?;
+    if let (Some(label), Some(process)) = (&container.state.selinux_label, bundle.spec.process()) {
+        let mut process = process.clone();
+        process.set_selinux_label(Some(label.clone()));
+        bundle.spec.set_process(Some(process));
+    }
+    Ok(bundle)
 }
 
 /// The state as hooks and `myrt state` get it (runtime.md, "State").
@@ -501,6 +511,7 @@ fn state(bundle: &Bundle, plan: &Plan, ask: &Request) -> State {
         own_pid_namespace: plan.namespaces.has_new(libc::CLONE_NEWPID),
         chroot: plan.chroot,
         keep_keyring: ask.no_new_keyring,
+        selinux_label: None,
     }
 }
 

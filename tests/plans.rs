@@ -327,15 +327,21 @@ fn hooks_of_the_container_run_at_their_points() {
 /// Needs a host with the security module; says so if it is not there.
 #[test]
 fn labels_are_written_before_the_root_is_changed() {
-    for (field, word) in [("selinuxLabel", "label the program"), ("apparmorProfile", "confine the program")] {
+    let fields = [
+        ("selinuxLabel", "system_u:system_r:container_t:s0:c1,c2", "label the program"),
+        ("apparmorProfile", "myrt-example", "confine the program"),
+    ];
+    for (field, label, word) in fields {
         let mut config = written(&[]);
         config["linux"].as_object_mut().unwrap().remove("resources");
-        config["process"][field] = json!("myrt-example");
+        config["process"][field] = json!(label);
         match plan_as_it_is(&config) {
             Ok(plan) => {
                 let lines = lines(&plan);
                 assert!(only(&lines, &[word]) < only(&lines, PIVOT), "{field}");
-                assert!(all(&lines, &["join session keyring"]).iter().all(|k| *k > only(&lines, &[word])));
+                let keys = all(&lines, &["label keys"]);
+                assert_eq!(keys.len(), usize::from(field == "selinuxLabel"));
+                assert!(keys.iter().all(|label| *label < only(&lines, &["join session keyring"])));
             }
             Err(e) => {
                 assert!(e.to_string().contains(&format!("config.json /process/{field}")), "{e}");

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Global, Subcommand};
 use crate::error::{Error, Result};
+use crate::isolation::selinux::{Ask, LevelAsk};
 use crate::plan::Request;
 use crate::sys::process::is_inherited;
 
@@ -36,8 +37,38 @@ pub struct Create {
     /// Pass N more descriptors after 2 to the program
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
+    #[command(flatten)]
+    selinux: Selinux,
     /// Name of the container
     id: String,
+}
+
+/// Options about SELinux labels, for `plan` too.
+#[derive(Debug, Args)]
+pub struct Selinux {
+    /// SELinux level: one like s0:c1,c2, or auto for categories that no other container has
+    #[arg(long, value_name = "LEVEL|auto")]
+    selinux_level: Option<String>,
+    /// File with the SELinux labels for containers [default: the policy's lxc_contexts]
+    #[arg(long, value_name = "FILE")]
+    selinux_contexts: Option<PathBuf>,
+    /// Relabel the root filesystem: Z for this container alone, z for all
+    #[arg(long, value_name = "z|Z")]
+    selinux_root: Option<char>,
+}
+
+impl Selinux {
+    /// What is asked.
+    pub fn ask(self) -> Result<Ask> {
+        let root = match self.selinux_root {
+            None => None,
+            Some('z') => Some(false),
+            Some('Z') => Some(true),
+            Some(other) => return Err(Error::new(format!("--selinux-root {other}: not z or Z"))),
+        };
+        let level = self.selinux_level.as_deref().map(LevelAsk::new);
+        Ok(Ask { level, contexts: self.selinux_contexts, root })
+    }
 }
 
 impl Create {
@@ -56,6 +87,7 @@ impl Create {
             no_new_keyring: self.no_new_keyring,
             preserve_fds: preserved(self.preserve_fds)?,
             systemd_cgroup: global.systemd_cgroup()?,
+            selinux: self.selinux.ask()?,
             only_look: false,
         })
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::create::Selinux;
 use super::{Global, Subcommand, say};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
@@ -22,6 +23,8 @@ pub struct Plan {
     /// text or json
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     format: String,
+    #[command(flatten)]
+    selinux: Selinux,
     /// Name of the container [default: the name of the bundle's directory]
     id: Option<String>,
 }
@@ -43,6 +46,7 @@ impl Subcommand for Plan {
             id,
             bundle: self.bundle,
             systemd_cgroup: global.systemd_cgroup()?,
+            selinux: self.selinux.ask()?,
             only_look: true,
             ..Request::default()
         };

@@ -18,6 +18,7 @@ use super::mounts::finish;
 use super::options::Options;
 use crate::cgroup::MountPoint;
 use crate::error::{Call, Context, Error, Result};
+use crate::isolation::selinux::Label;
 use crate::step::{Ctx, Outcome, Pointer, Step};
 use crate::sys::cstring;
 use crate::sys::mount::{Attr, Filesystem, attach, attr, set_attr};
@@ -38,6 +39,8 @@ pub struct MountCgroups {
     pub words: String,
     /// The place in `/mounts`.
     pub index: usize,
+    /// The SELinux label of the tmpfs that holds several hierarchies; the kernel labels their own files.
+    pub label: Option<Label>,
 }
 
 impl MountCgroups {
@@ -89,6 +92,9 @@ impl MountCgroups {
     fn mount_all(&self, target: BorrowedFd<'_>) -> Result<Outcome> {
         let fs = Filesystem::open(c"tmpfs").call("fsopen(2)")?;
         fs.set(c"mode", Some(c"755")).call("fsconfig(2)")?;
+        if let Some(label) = &self.label {
+            fs.set(c"context", Some(&cstring(label.to_string())?)).call("fsconfig(2)").at(label)?;
+        }
         let top = fs.mount(self.options.mount_flags() & !attr::RDONLY).call("fsmount(2)")?;
         attach(top.as_fd(), target).call("move_mount(2)")?;
         let mut outcome = Outcome::Done;

@@ -12,15 +12,16 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
 use crate::error::{Call, Context, Error, Result};
+use crate::isolation::selinux::Label;
 use crate::step::{Ctx, Outcome, Pointer, Step, Steps};
 use crate::sys::mount::{Attr, Filesystem, attach, attr, clone_fd, clone_path, set_attr};
 use crate::sys::path::{ContainerPath, is_char_device, is_dir};
 
 /// Reads the two lists: absolute paths only (config-linux.md).
-pub fn plan(masked: &[String], readonly: &[String], label: Option<&str>, steps: &mut Steps) -> Result<()> {
+pub fn plan(masked: &[String], readonly: &[String], label: Option<&Label>, steps: &mut Steps) -> Result<()> {
     for (index, path) in masked.iter().enumerate() {
         let path = absolute(path, Pointer::Item("/linux/maskedPaths", index))?;
-        steps.push(Mask { path, index, label: label.map(str::to_string) });
+        steps.push(Mask { path, index, label: label.cloned() });
     }
     for (index, path) in readonly.iter().enumerate() {
         let path = absolute(path, Pointer::Item("/linux/readonlyPaths", index))?;
@@ -44,7 +45,7 @@ struct Mask {
     path: ContainerPath,
     index: usize,
     /// The SELinux label of the empty directory.
-    label: Option<String>,
+    label: Option<Label>,
 }
 
 impl fmt::Display for Mask {
@@ -63,11 +64,8 @@ impl Step for Mask {
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(MISSING),
             other => other.call("openat2(2)")?,
         };
-        let cover = if is_dir(target.as_fd()).call("fstat(2)")? {
-            empty_dir(self.label.as_deref())?
-        } else {
-            null()?
-        };
+        let cover =
+            if is_dir(target.as_fd()).call("fstat(2)")? { empty_dir(self.label.as_ref())? } else { null()? };
         attach(cover.as_fd(), target.as_fd()).call("move_mount(2)")?;
         Ok(Outcome::Done)
     }
@@ -82,12 +80,12 @@ fn null() -> Result<OwnedFd> {
     Ok(null)
 }
 
-fn empty_dir(label: Option<&str>) -> Result<OwnedFd> {
+fn empty_dir(label: Option<&Label>) -> Result<OwnedFd> {
     let fs = Filesystem::open(c"tmpfs").call("fsopen(2)")?;
     fs.set(c"source", Some(c"tmpfs")).call("fsconfig(2)")?;
     fs.set(c"nr_inodes", Some(c"1")).call("fsconfig(2)")?;
     if let Some(label) = label {
-        fs.set(c"context", Some(&crate::sys::cstring(label)?)).call("fsconfig(2)")?;
+        fs.set(c"context", Some(&crate::sys::cstring(label.to_string())?)).call("fsconfig(2)")?;
     }
     fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC).call("fsmount(2)")
 }

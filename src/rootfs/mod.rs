@@ -22,17 +22,20 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use crate::error::{Call, Context, Error, Result};
+use crate::isolation::selinux::Relabel;
 use crate::step::{Ctx, Outcome, Pointer, Slot, Step};
 use crate::sys::mount::{Attr, attach, clone_path, set_attr};
 use crate::sys::path::Root;
 
 /// Something of the host that the container gets a view of.
 #[derive(Debug, Clone)]
-pub enum Source {
-    /// The child clones it itself, by a path that the container cannot influence.
-    Host(PathBuf),
-    /// The parent cloned it: in its user namespace the child may not reach it.
-    Opened(PathBuf, Slot),
+pub struct Source {
+    /// Where it is on the host. The container cannot influence what this path leads to.
+    pub path: PathBuf,
+    /// The parent's clone of it, if in its user namespace the child may not reach it; else it clones it itself.
+    pub slot: Option<Slot>,
+    /// The SELinux label that its files get.
+    pub relabel: Option<Relabel>,
 }
 
 impl Source {
@@ -41,22 +44,32 @@ impl Source {
     /// Inside the child's mount namespace it is a slave of the host's already; what the parent cloned is
     /// made one here, so that nothing mounted in the container appears on the host.
     fn take(&self, ctx: &mut Ctx, recursive: bool) -> Result<OwnedFd> {
-        match self {
-            Source::Host(path) => clone_host(path, recursive),
-            Source::Opened(_, slot) => {
-                let tree = ctx.take(*slot)?;
-                set_attr(tree.as_fd(), Attr::propagation(libc::MS_SLAVE), true).call("mount_setattr(2)")?;
-                Ok(tree)
-            }
-        }
+        let Some(slot) = self.slot else {
+            return clone_source(&self.path, recursive, self.relabel.as_ref());
+        };
+        let tree = ctx.take(slot)?;
+        set_attr(tree.as_fd(), Attr::propagation(libc::MS_SLAVE), true).call("mount_setattr(2)")?;
+        Ok(tree)
     }
+}
 
-    /// The path on the host.
-    pub fn path(&self) -> &Path {
-        match self {
-            Source::Host(path) | Source::Opened(path, _) => path,
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        match &self.relabel {
+            Some(relabel) => write!(f, " relabelled {}", relabel.label),
+            None => Ok(()),
         }
     }
+}
+
+/// Clones a tree of the host, and labels its files if that is asked for.
+pub fn clone_source(path: &Path, recursive: bool, relabel: Option<&Relabel>) -> Result<OwnedFd> {
+    let tree = clone_host(path, recursive)?;
+    if let Some(relabel) = relabel {
+        relabel.run(tree.as_fd(), path)?;
+    }
+    Ok(tree)
 }
 
 /// Clones a tree of the host, for a child that the parent opens it for.
@@ -160,7 +173,7 @@ pub struct Attach {
 
 impl fmt::Display for Attach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "attach root {}", self.source.path().display())
+        write!(f, "attach root {}", self.source)
     }
 }
 

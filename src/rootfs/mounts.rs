@@ -15,10 +15,12 @@ use super::Source;
 use super::copyup::copy_up;
 use super::options::Options;
 use crate::error::{Call, Context, Error, Result};
+use crate::isolation::selinux::Label;
 use crate::step::{Ctx, Outcome, Pointer, Step};
 use crate::sys::cstring;
 use crate::sys::mount::{Attr, Filesystem, attach, set_attr};
-use crate::sys::path::{ContainerPath, is_dir};
+use crate::sys::path::{ContainerPath, is_dir, open_beneath};
+use crate::sys::xattr::set_label_of;
 
 /// What is mounted.
 #[derive(Debug)]
@@ -49,8 +51,8 @@ pub struct MountStep {
     pub words: String,
     /// The place in `/mounts`.
     pub index: usize,
-    /// The SELinux label of its files.
-    pub label: Option<String>,
+    /// The SELinux label of its files, if it is a filesystem that takes one.
+    pub label: Option<Label>,
 }
 
 impl MountStep {
@@ -58,7 +60,7 @@ impl MountStep {
     pub fn new(
         mount: &Mount,
         index: usize,
-        bind: impl FnOnce(&std::path::Path, bool) -> Result<Source>,
+        bind: impl FnOnce(&std::path::Path, &Options) -> Source,
     ) -> Result<Self> {
         refuse_mappings(mount)?;
         let words = mount.options().as_deref().unwrap_or_default();
@@ -73,9 +75,10 @@ impl MountStep {
         let source = mount.source().as_deref();
         let recursive =
             options.bind.or((kind == "bind").then_some(false)).or((kind == "rbind").then_some(true));
+        let options = Options { bind: recursive, ..options };
         let what = match (options.remount, recursive, source) {
             (true, ..) => What::Remount,
-            (_, Some(recursive), Some(path)) => What::Bind(bind(path, recursive)?),
+            (_, Some(_), Some(path)) => What::Bind(bind(path, &options)),
             (_, Some(_), None) => return Err(Error::new("a bind mount needs a source")),
             (_, None, _) if kind == "none" || kind.is_empty() => {
                 return Err(Error::new("neither a type nor bind").hint("add the option \"bind\" or a type"));
@@ -88,14 +91,11 @@ impl MountStep {
         if options.copy_up && kind != "tmpfs" {
             return Err(Error::new("tmpcopyup belongs to a tmpfs"));
         }
-        Ok(MountStep {
-            what,
-            target,
-            options: Options { bind: recursive, ..options },
-            words: words.join(","),
-            index,
-            label: None,
-        })
+        if options.relabel.is_some() && !matches!(what, What::Bind(_)) {
+            return Err(Error::new("z and Z belong to a bind mount")
+                .hint("a new filesystem has the container's label anyway"));
+        }
+        Ok(MountStep { what, target, options, words: words.join(","), index, label: None })
     }
 
     /// Makes the mount, attached nowhere, with its flags.
@@ -116,23 +116,47 @@ impl MountStep {
     fn filesystem(&self, kind: &CString, source: &CString) -> Result<OwnedFd> {
         let fs = Filesystem::open(kind).call("fsopen(2)")?;
         fs.set(c"source", Some(source)).call("fsconfig(2)").at("source")?;
-        if let Some(label) = &self.label {
-            self.set_label(&fs, label)?;
+        let label = self.label();
+        if let Some((label, false)) = label {
+            let set = fs.set(c"context", Some(&cstring(label.to_string())?)).call("fsconfig(2)");
+            set.at(format!("label {label}")).hint(NO_LABEL)?;
         }
         self.set_data(&fs)?;
         let mounted = fs.mount(self.options.mount_flags()).call("fsmount(2)");
-        mounted.map_err(|e| match fs.message() {
-            Some(words) => e.at(words),
-            None => e,
-        })
+        let mount = mounted.map_err(|e| match (fs.message(), label) {
+            (Some(words), _) => e.at(words),
+            (None, Some((label, false))) if matches!(e.errno(), Some(Errno::EINVAL | Errno::EACCES)) => {
+                e.at(format!("label {label}")).hint(NO_LABEL)
+            }
+            (None, _) => e,
+        })?;
+        if let Some((label, true)) = label {
+            let root =
+                open_beneath(mount.as_fd(), c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY).call("openat2(2)")?;
+            set_label_of(&root, &label.to_string()).call("fsetxattr(2)").at(format!("label {label}"))?;
+        }
+        Ok(mount)
     }
 
-    fn set_label(&self, fs: &Filesystem, label: &str) -> Result<()> {
-        fs.set(c"context", Some(&cstring(label)?)).call("fsconfig(2)").at("context")
+    /// The label of a new filesystem, and true if it is given to its root afterwards; `None` if it takes none, or
+    /// the options give another.
+    fn label(&self) -> Option<(&Label, bool)> {
+        let What::New { kind, .. } = &self.what else { return None };
+        let given = self.options.data.iter().any(|(key, _)| is_context(key));
+        match kind.to_bytes() {
+            b"proc" | b"sysfs" => None,
+            _ if given => None,
+            kind => self.label.as_ref().map(|label| (label, kind == b"mqueue")),
+        }
     }
 
     fn set_data(&self, fs: &Filesystem) -> Result<()> {
         for (key, value) in &self.options.data {
+            // mount(8) and engines quote a label, because its commas would end the option.
+            let value = match value {
+                Some(label) if is_context(key) => &Some(label.trim_matches('"').to_string()),
+                value => value,
+            };
             let done = match (
                 key.as_str(),
                 fs.set(&cstring(key)?, value.as_deref().map(cstring).transpose()?.as_deref()),
@@ -186,6 +210,14 @@ impl MountStep {
     }
 }
 
+const NO_LABEL: &str =
+    "the loaded policy does not define the label, or the runtime's domain may not mount with it";
+
+/// The options by which a filesystem is labelled: mount(8), "context=".
+fn is_context(key: &str) -> bool {
+    matches!(key, "context" | "fscontext" | "defcontext" | "rootcontext")
+}
+
 /// Id-mapped mounts come later; nobody's files may appear as somebody else's meanwhile.
 pub fn refuse_mappings(mount: &Mount) -> Result<()> {
     let asked = |map: &Option<Vec<LinuxIdMapping>>| map.as_ref().is_some_and(|map| !map.is_empty());
@@ -219,14 +251,17 @@ fn option(key: &str, value: &Option<String>) -> String {
 impl fmt::Display for MountStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.what {
-            What::Bind(source) => write!(f, "bind {} on {}", source.path().display(), self.target)?,
+            What::Bind(source) => write!(f, "bind {source} on {}", self.target)?,
             What::New { kind, .. } => write!(f, "mount {} on {}", kind.to_string_lossy(), self.target)?,
             What::Remount => write!(f, "remount {}", self.target)?,
         }
         if !self.words.is_empty() {
             write!(f, " {}", self.words)?;
         }
-        Ok(())
+        match self.label() {
+            Some((label, _)) => write!(f, " labelled {label}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Options {
     pub remount: bool,
     /// Starts a tmpfs with a copy of what it covers.
     pub copy_up: bool,
+    /// Gives the source the container's SELinux label: `Some(true)` for this container alone.
+    pub relabel: Option<bool>,
     /// Options of the filesystem: a flag, or a key with a value.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -38,6 +40,7 @@ enum Word {
     Bind(bool),
     Remount,
     CopyUp,
+    Relabel(bool),
     /// A flag of the superblock, under the name that fsconfig(2) has for it.
     Superblock(&'static str),
 }
@@ -89,6 +92,8 @@ fn word(word: &str) -> Option<Word> {
         "rbind" => Bind(true),
         "remount" => Remount,
         "tmpcopyup" => CopyUp,
+        "z" => Relabel(false),
+        "Z" => Relabel(true),
         "async" => Superblock("async"),
         "sync" => Superblock("sync"),
         "dirsync" => Superblock("dirsync"),
@@ -104,6 +109,7 @@ fn word(word: &str) -> Option<Word> {
 
 /// All words of the table, for `myrt features`.
 pub const WORDS: &[&str] = &[
+    "Z",
     "async",
     "atime",
     "bind",
@@ -164,6 +170,7 @@ pub const WORDS: &[&str] = &[
     "sync",
     "tmpcopyup",
     "unbindable",
+    "z",
 ];
 
 impl Options {
@@ -192,6 +199,7 @@ impl Options {
             Word::Bind(recursive) => self.bind = Some(recursive),
             Word::Remount => self.remount = true,
             Word::CopyUp => self.copy_up = true,
+            Word::Relabel(private) => self.relabel = Some(private),
             Word::Superblock(name) => self.data.push((name.to_string(), None)),
         }
     }

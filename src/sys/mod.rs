@@ -17,6 +17,7 @@ pub mod seal;
 pub mod seccomp;
 pub mod socket;
 pub mod tty;
+pub mod xattr;
 
 use std::ffi::CString;
 
@@ -27,4 +28,13 @@ pub fn cstring(text: impl AsRef<[u8]>) -> Result<CString> {
     let bytes = text.as_ref();
     CString::new(bytes)
         .map_err(|_| Error::new(format!("{:?} has a NUL byte in it", String::from_utf8_lossy(bytes))))
+}
+
+/// A number that nobody can guess: getrandom(2).
+pub fn random() -> nix::Result<u64> {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the kernel writes at most `bytes.len()` bytes to `bytes`; so few are never cut short.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    nix::errno::Errno::result(got)?;
+    Ok(u64::from_ne_bytes(bytes))
 }

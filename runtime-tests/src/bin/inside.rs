@@ -76,6 +76,9 @@ fn run(words: &[&str]) -> Value {
         "chdir" => of(env::set_current_dir(arg(1)).map(|()| json!({}))),
         "setuid" => tried(unsafe { libc::setuid(num(1) as u32) } as i64),
         "sethostname" => tried(unsafe { libc::sethostname(arg(1).as_ptr().cast(), arg(1).len()) } as i64),
+        "serve" => serve(arg(1)),
+        "connect" => of(connect(arg(1)).map(|_| json!({}))),
+        "attach" => attach(num(1) as i32),
         "ptrace" => tried(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } as i64),
         "socket" => tried(unsafe { libc::socket(num(1) as i32, num(2) as i32, num(3) as i32) } as i64),
         "syscall" => syscall(&words[1..]),
@@ -306,7 +309,10 @@ fn keyring() -> Value {
     let mut name = [0u8; 256];
     let n = unsafe { libc::syscall(libc::SYS_keyctl, 6, id as i32, name.as_mut_ptr(), name.len()) };
     let name = &name[..(n.max(1) as usize - 1).min(255)];
-    json!({ "id": id, "name": String::from_utf8_lossy(name) })
+    let mut label = [0u8; 256];
+    let n = unsafe { libc::syscall(libc::SYS_keyctl, 17, id as i32, label.as_mut_ptr(), label.len()) };
+    let label = &label[..(n.max(1) as usize - 1).min(255)];
+    json!({ "id": id, "name": String::from_utf8_lossy(name), "label": String::from_utf8_lossy(label) })
 }
 
 fn tty() -> Value {
@@ -467,6 +473,38 @@ fn loopback() -> Value {
         std::net::TcpStream::connect_timeout(&address, time::Duration::from_secs(5))?;
         Ok(json!({}))
     }))
+}
+
+/// A Unix socket by path, or in the network namespace's own names if it begins with `@`.
+fn address(name: &str) -> io::Result<std::os::unix::net::SocketAddr> {
+    use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+    match name.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(name),
+    }
+}
+
+/// Takes connections from here on, while the next probes run.
+fn serve(name: &str) -> Value {
+    let listener = address(name).and_then(|a| std::os::unix::net::UnixListener::bind_addr(&a));
+    of(listener.map(|listener| {
+        thread::spawn(move || listener.incoming().for_each(drop));
+        json!({})
+    }))
+}
+
+fn connect(name: &str) -> io::Result<std::os::unix::net::UnixStream> {
+    std::os::unix::net::UnixStream::connect_addr(&address(name)?)
+}
+
+/// Stops another process as a debugger does, and lets it go.
+fn attach(pid: i32) -> Value {
+    let result = tried(unsafe { libc::ptrace(libc::PTRACE_ATTACH, pid, 0, 0) });
+    if result["errno"] == 0 {
+        unsafe { libc::waitpid(pid, ptr::null_mut(), libc::__WALL) };
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, 0) };
+    }
+    result
 }
 
 /// Maps and touches so many bytes.
