@@ -166,6 +166,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("runc", "seccomp::flags_are_accepted", "has no flags yet"),
     ("runc", "seccomp::speculation_stays_mitigated_unless_the_flag_allows_it", "has no flags yet"),
     (
+        "runc",
+        "selinux::masks_have_a_label_and_leave_the_hosts_null_device_alone",
+        "masks files with the container's own /dev/null",
+    ),
+    (
         "crun",
         "attacks::cgroups_path_with_dots_reaches_no_other_cgroup",
         ".. is not resolved: makes folders outside of the tree",

@@ -130,12 +130,6 @@ pub fn relabelling_without_selinux_is_left_out_with_a_warning(t: &T) {
     assert!(dir.join("file").exists());
 }
 
-pub fn profile_without_apparmor_is_refused(t: &T) {
-    t.needs(&[Need::NoAppArmor]);
-    let output = t.bundle().set("/process/apparmorProfile", "example").refused();
-    assert!(output.err.to_lowercase().contains("apparmor"), "{}", output.err);
-}
-
 // ---- labels ------------------------------------------------------------------------------------
 
 pub fn program_has_the_label_of_the_config(t: &T) {

@@ -139,7 +139,7 @@ impl Labels {
     /// Plans the label of the program; comes after the host's hooks.
     pub fn plan_program(&self, steps: &mut Steps) {
         if let Some(label) = &self.process {
-            steps.push(LabelProgram(label.clone()));
+            steps.push(LabelProgram { label: label.clone(), sockets: policy::may_label_sockets() });
         }
     }
 

@@ -76,12 +76,7 @@ pub fn check_transition(to: &Label) -> Result<()> {
     if from == levelled || !enforcing() {
         return Ok(());
     }
-    let steps = [
-        ("transition", levelled.as_str()),
-        ("setexec", &from),
-        ("setkeycreate", &from),
-        ("setsockcreate", &from),
-    ];
+    let steps = [("transition", levelled.as_str()), ("setexec", &from), ("setkeycreate", &from)];
     for (permission, object) in steps {
         if allows(&from, object, "process", permission) == Some(false) {
             let domain = Label::new(&from)?;
@@ -96,6 +91,11 @@ pub fn check_transition(to: &Label) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// True if this process may label sockets. Policies let few domains, and other runtimes never ask for it.
+pub fn may_label_sockets() -> bool {
+    current().is_ok_and(|own| allows(&own, &own, "process", "setsockcreate") != Some(false))
 }
 
 /// What the policy says; `None` if it has no such class or permission or may not be asked.
@@ -160,9 +160,9 @@ fn parse_answer(text: &str) -> Option<(u32, u32)> {
 pub fn explain_write(errno: Errno) -> Option<&'static str> {
     match errno {
         Errno::EINVAL => Some("the loaded policy does not define this label"),
-        Errno::EACCES | Errno::EPERM => Some(
-            "the policy does not let the runtime's domain give labels: process setexec, setkeycreate, setsockcreate",
-        ),
+        Errno::EACCES | Errno::EPERM => {
+            Some("the policy does not let the runtime's domain give labels: process setexec, setkeycreate")
+        }
         _ => None,
     }
 }

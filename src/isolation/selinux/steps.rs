@@ -39,11 +39,16 @@ impl Step for LabelKeys {
 ///
 /// The hooks that the host's programs serve have run: they keep the runtime's label.
 #[derive(Debug)]
-pub struct LabelProgram(pub Label);
+pub struct LabelProgram {
+    /// The label.
+    pub label: Label,
+    /// False if the policy does not let us label sockets. The program inherits none of ours, so nothing is lost.
+    pub sockets: bool,
+}
 
 impl fmt::Display for LabelProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "label the program and its sockets {}", self.0)
+        write!(f, "label the program {}{}", if self.sockets { "and its sockets " } else { "" }, self.label)
     }
 }
 
@@ -53,9 +58,11 @@ impl Step for LabelProgram {
     }
 
     fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
-        let label = self.0.to_string();
+        let label = self.label.to_string();
         let proc = ctx.proc()?;
-        proc.write(c"thread-self/attr/sockcreate", label.as_bytes())?;
+        if self.sockets {
+            proc.write(c"thread-self/attr/sockcreate", label.as_bytes())?;
+        }
         proc.write(c"thread-self/attr/exec", label.as_bytes())?;
         Ok(Outcome::Done)
     }
