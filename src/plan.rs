@@ -107,15 +107,17 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    fn open(&self) -> Result<OwnedFd> {
-        match self {
+    /// Opens it; `None` for what its step can do without.
+    fn open(&self) -> Result<Option<OwnedFd>> {
+        let fd = match self {
             Wanted::Namespace(joined) => joined.open(),
             Wanted::Tree(path, recursive, relabel) => {
                 rootfs::clone_source(path, *recursive, relabel.as_ref())
             }
             Wanted::Console(path) => socket::connect_stream(path).at("open the console socket"),
-            Wanted::Policy => selinux::policy::Question::open(),
-        }
+            Wanted::Policy => return selinux::policy::Question::open(),
+        };
+        fd.map(Some)
     }
 }
 
@@ -248,7 +250,7 @@ impl Plan {
 
     /// Opens what the child inherits, in the order of the slots.
     pub fn open(&self) -> Result<Vec<Option<OwnedFd>>> {
-        self.wanted.iter().map(|wanted| wanted.open().map(Some)).collect()
+        self.wanted.iter().map(Wanted::open).collect()
     }
 
     fn want(&mut self, wanted: Wanted) -> Slot {

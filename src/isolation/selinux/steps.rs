@@ -76,6 +76,8 @@ impl Step for LabelProgram {
 /// succeeds, and the new program dies of SIGSEGV before its first instruction.
 const NEEDED: [&str; 4] = ["entrypoint", "read", "execute", "map"];
 
+const NOT_ASKED: Outcome = Outcome::Skipped("the policy may not be asked by this domain; the kernel decides");
+
 /// Asks the policy whether the program may run with its label, while the answer can still be told to somebody.
 #[derive(Debug)]
 pub struct CheckProgram {
@@ -105,12 +107,12 @@ impl Step for CheckProgram {
     }
 
     fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
-        let place = ctx.take(self.place)?;
+        let Ok(place) = ctx.take(self.place) else { return Ok(NOT_ASKED) };
         let program = ctx.program.as_deref().ok_or_else(|| Error::new("the program was not found before"))?;
         let shown = program.to_string_lossy();
         let file = xattr::label_of(program).call("getxattr(2)").at(format!("read the label of {shown}"))?;
         let Some(denied) = self.question.denied(place, &self.label.to_string(), &file) else {
-            return Ok(Outcome::Skipped("the policy may not be asked; the kernel decides"));
+            return Ok(NOT_ASKED);
         };
         if denied.is_empty() {
             return Ok(Outcome::Done);
