@@ -169,7 +169,7 @@ pub fn block_io_weight_is_set(t: &T) {
     if values.is_empty() {
         t.skip("needs an I/O scheduler with weights");
     }
-    assert!(values.iter().any(|v| v.contains("300") || v.contains("2920")), "{values:?}");
+    assert!(values.iter().any(|v| v.contains("300") || v.contains("2930")), "{values:?}");
 }
 
 pub fn block_io_throttles_are_set(t: &T) {
