@@ -452,6 +452,7 @@ pub fn folder_exchanged_for_a_symlink_leads_no_mount_outside(t: &T) {
     crate::harness::wait_for("a check followed by a use loses the race", || {
         (0..500).find(|_| {
             let honest = fs::symlink_metadata(volume.join("a")).is_ok_and(|m| m.is_dir());
+            std::thread::yield_now();
             let _ = honest.then(|| fs::create_dir(volume.join("a/proof")));
             victim.join("proof").exists()
         })

@@ -10,6 +10,8 @@
 //! Source: config-linux.md, "Seccomp"; seccomp(2); linux/Documentation/userspace-api/seccomp_filter.rst.
 
 mod abi;
+#[cfg(test)]
+mod against_libseccomp;
 mod compile;
 mod condition;
 mod filter;
