@@ -97,9 +97,9 @@ pub fn check_transition(to: &Label) -> Result<()> {
     Ok(())
 }
 
-/// True if this process may label sockets. Policies let few domains, and other runtimes never ask for it.
+/// True if the policy says that this process may label sockets. Few domains may, and other runtimes never ask for it.
 pub fn may_label_sockets() -> bool {
-    current().is_ok_and(|own| allows(&own, &own, "process", "setsockcreate") != Some(false))
+    current().is_ok_and(|own| allows(&own, &own, "process", "setsockcreate") == Some(true))
 }
 
 /// What the policy says; `None` if it has no such class or permission or may not be asked.
