@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Process, Spec};
 
 use crate::bundle::Bundle;
-use crate::cgroup::{self, CgroupPlan};
+use crate::cgroup::{self, CgroupPlan, EnterV1};
 use crate::child::{Enter, RunHooks, TellHooks};
 use crate::container::State;
 use crate::error::{Context, Error, Result};
@@ -104,6 +104,8 @@ pub enum Wanted {
     Console(PathBuf),
     /// The place where the SELinux policy answers one question.
     Policy,
+    /// The `tasks` file of a v1 hierarchy.
+    Tasks(PathBuf),
 }
 
 impl Wanted {
@@ -116,6 +118,7 @@ impl Wanted {
             }
             Wanted::Console(path) => socket::connect_stream(path).at("open the console socket"),
             Wanted::Policy => return selinux::policy::Question::open(),
+            Wanted::Tasks(path) => cgroup::open_tasks(path),
         };
         fd.map(Some)
     }
@@ -185,6 +188,7 @@ impl Plan {
         let cgroup = CgroupPlan::new(spec, &ask.id, &cgroups)?;
         plan.namespaces.late_cgroup =
             plan.namespaces.has_new(libc::CLONE_NEWCGROUP) && !cgroup.record().v1.is_empty();
+        plan.enter_cgroup(&cgroup.record());
         plan.cgroup = Some(cgroup);
 
         let process = spec.process().as_ref();
@@ -226,6 +230,7 @@ impl Plan {
     /// What `exec` does: the same rooms, in the namespaces of a container that is there.
     pub fn exec(state: &State, process: &Process, filter: Option<Filter>, ask: &ExecRequest) -> Result<Plan> {
         let mut plan = Plan::empty(&ask.id, ask.preserve_fds);
+        plan.enter_cgroup(&state.cgroup);
         plan.labels = Labels::of_process(process)?;
         plan.labels.plan_keys(&mut plan.setup);
         plan.labels.plan_program(&mut plan.setup);
@@ -256,6 +261,14 @@ impl Plan {
     fn want(&mut self, wanted: Wanted) -> Slot {
         self.wanted.push(wanted);
         Slot(self.wanted.len() - 1)
+    }
+
+    /// The v1 hierarchies come first of all; into the cgroup2 tree the child is cloned.
+    fn enter_cgroup(&mut self, record: &cgroup::Record) {
+        let tasks: Vec<Slot> = record.entrances().map(|path| self.want(Wanted::Tasks(path))).collect();
+        if !tasks.is_empty() {
+            self.setup.push(EnterV1 { tasks });
+        }
     }
 
     fn join_namespaces(&mut self) {

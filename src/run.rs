@@ -137,13 +137,12 @@ fn build(
     let ctx = Ctx { opened: plan.open()?, start, ..Ctx::new(theirs, proc.try_clone()?) };
     let spawned = spawn::create(plan, ctx, cgroup.as_ref().and_then(Cgroup::clone_into));
     let child = spawned.map_err(|e| said_on(&link).unwrap_or(e))?;
-    container.note_process(&Process::describe(proc, child.pid)?)?;
+    let process = Process::describe(proc, child.pid)?;
+    container.note_process(&process)?;
+    container.state.process = Some(process);
 
     if let Some(maps) = &plan.namespaces.maps {
         maps.write(proc, child.pid)?;
-    }
-    if let Some(cgroup) = &cgroup {
-        cgroup.join(child.pid.as_raw())?;
     }
     for limit in &plan.raise {
         limit.raise(child.pid)?;
@@ -156,7 +155,6 @@ fn build(
     if let Some(filter) = &plan.filter {
         container.write("seccomp", &filter.to_bytes())?;
     }
-    container.state.process = Some(Process::describe(proc, child.pid)?);
     let terminal = until_ready(&link, cgroup.as_ref(), || {
         // To prestart, which the spec once placed after `create`, the container counts as created.
         for (kind, status) in [(Kind::Prestart, Status::Created), (Kind::CreateRuntime, Status::Creating)] {
@@ -332,9 +330,6 @@ pub fn exec(
     let entered = crate::plan::entered_by_parent(container.state.namespaces);
     let into = exec_cgroup(&container.state, cgroup.as_ref(), &proc, ask)?;
     let child = spawn::exec(&plan, ctx, init.as_fd(), entered, into.as_ref().map(AsFd::as_fd))?;
-    if let Some(cgroup) = &cgroup {
-        cgroup.join(child.pid.as_raw())?;
-    }
     for limit in &plan.raise {
         limit.raise(child.pid)?;
     }

@@ -90,7 +90,8 @@ fn lines(plan: &Plan) -> Vec<Line> {
         let host = line.place == "host";
         !host || line.text.starts_with("map ") || line.text.starts_with("set oom_score_adj ")
     });
-    // On a v1 host the child makes its cgroup namespace itself, and there are several hierarchies.
+    // On a v1 host the child enters its cgroup and makes its cgroup namespace itself, and there are several hierarchies.
+    lines.retain(|line| !line.text.starts_with("enter the cgroup in "));
     let late = lines.iter().any(|line| line.text == "make a cgroup namespace");
     lines.retain(|line| line.text != "make a cgroup namespace");
     for line in &mut lines {

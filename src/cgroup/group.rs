@@ -77,17 +77,10 @@ impl Cgroup {
         self.v2.as_ref().and_then(|(_, dir)| dir.fd())
     }
 
-    /// Moves a process that was cloned into [`Cgroup::clone_into`] into the v1 hierarchies; nothing on v2.
-    pub fn join(&self, pid: i32) -> Result<()> {
-        self.v1.iter().try_for_each(|(_, dir)| v1::join(dir, pid)).at(format!("move {pid} into its cgroup"))
-    }
-
     /// Moves a process into every hierarchy, for one that was not cloned into the cgroup.
     pub fn join_all(&self, pid: i32) -> Result<()> {
-        if let Some((_, dir)) = &self.v2 {
-            v1::join(dir, pid)?;
-        }
-        self.join(pid)
+        let mut dirs = self.v2.iter().chain(&self.v1);
+        dirs.try_for_each(|(_, dir)| v1::join(dir, pid)).at(format!("move {pid} into its cgroup"))
     }
 
     /// Where the hierarchies can be bound from, the cgroup2 tree last.

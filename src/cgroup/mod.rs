@@ -26,6 +26,7 @@ mod v1;
 mod v2;
 
 pub use devices::{Kind as DeviceKind, Rule as DeviceRule};
+pub use enter::{EnterV1, open_tasks};
 pub use group::Cgroup;
 pub use host::{Host, Kind as HostKind};
 pub use limits::Version;

@@ -48,6 +48,11 @@ impl Record {
         };
         self.v1.iter().chain(&self.v2).map(point).collect()
     }
+
+    /// The files of the v1 hierarchies through which a process moves itself in: see [`super::EnterV1`].
+    pub fn entrances(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.v1.iter().map(|place| place.dir().join("tasks"))
+    }
 }
 
 /// A cgroup's directory in one hierarchy.
