@@ -11,7 +11,8 @@
 //! ```
 //!
 //! The journal is made of symlinks because symlink(2) is all or nothing: there is no half-written entry after a
-//! crash or on a full disk, and `delete --force` needs the id and nothing else.
+//! crash or on a full disk, and `delete --force` needs the id and nothing else. It is not synced: the processes and
+//! cgroups that it names do not outlive a crash of the machine either.
 //!
 //! The status is never stored alone: it follows from what lives. A process is known by its pid *and* start
 //! time *and* boot, so a reused pid is never taken for the container.
@@ -175,7 +176,27 @@ const MADE: &str = "made-";
 pub struct Container {
     path: PathBuf,
     lock: Flock<File>,
+    lasting: Lasting,
     /// What the container is.
+    pub state: State,
+}
+
+/// What a crash of the machine may do to a container's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// They are synced: until it is deleted the container is known, and its poststop hooks can run.
+    UntilDeleted,
+    /// They are not: the container ends with this command, which a crash ends too.
+    WithThisCommand,
+}
+
+/// A container that its creator has let go of while the program runs; other commands may have deleted it.
+#[derive(Debug)]
+pub struct Released {
+    path: PathBuf,
+    dir: File,
+    lasting: Lasting,
+    /// What was known of it.
     pub state: State,
 }
 
@@ -189,7 +210,7 @@ impl Container {
     /// Makes the directory of a new container, and with it the claim to the id.
     ///
     /// Of many that claim one id exactly one succeeds: mkdir(2) decides.
-    pub fn claim(root: &Path, state: State) -> Result<Container> {
+    pub fn claim(root: &Path, state: State, lasting: Lasting) -> Result<Container> {
         check_id(&state.id)?;
         let path = root.join(&state.id);
         let make = |path: &Path, parents| DirBuilder::new().mode(0o700).recursive(parents).create(path);
@@ -206,9 +227,10 @@ impl Container {
         }
         let lock = lock(&path, Instant::now())?
             .ok_or_else(|| Error::new("another command deleted the new container"))?;
-        let container = Container { path, lock, state };
+        // Not synced yet, nor is the journal: a container that is half made does not outlive a crash.
+        let container = Container { path, lock, lasting: Lasting::WithThisCommand, state };
         container.write_state()?;
-        Ok(container)
+        Ok(Container { lasting, ..container })
     }
 
     /// Opens a container and keeps other commands away from it.
@@ -219,7 +241,14 @@ impl Container {
             return Err(if path.exists() { held() } else { does_not_exist() });
         };
         let state = read_state(&path)?;
-        Ok(Container { path, lock, state })
+        Ok(Container { path, lock, lasting: Lasting::UntilDeleted, state })
+    }
+
+    /// Lets other commands have it; what is known of it stays.
+    pub fn release(self) -> Result<Released> {
+        let Container { path, lock, lasting, state } = self;
+        let dir = lock.unlock().map_err(|(_, errno)| Error::call("flock(2)", errno))?;
+        Ok(Released { path, dir, lasting, state })
     }
 
     /// A name in the container's directory.
@@ -240,9 +269,13 @@ impl Container {
 
     /// Writes a file of the container: a new file, synced, renamed; then the directory is synced.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        write_atomically(&self.path, name, content, 0o600)
+        let sync = self.lasting == Lasting::UntilDeleted;
+        write_atomically(&self.path, name, content, 0o600, sync)
             .at(format!("write {}", self.file(name).display()))?;
-        self.lock.sync_all().call("fsync(2)").at(format!("sync {}", self.path.display()))
+        match sync {
+            true => self.lock.sync_all().call("fsync(2)").at(format!("sync {}", self.path.display())),
+            false => Ok(()),
+        }
     }
 
     /// Records the cgroup before it is made: each of its directories.
@@ -253,8 +286,7 @@ impl Container {
 
     /// Records the process before it does anything.
     pub fn note_process(&self, process: &Process) -> Result<()> {
-        self.note(99, &Made::Process(process.clone()))?;
-        self.lock.sync_all().call("fsync(2)").at(format!("sync {}", self.path.display()))
+        self.note(99, &Made::Process(process.clone()))
     }
 
     fn note(&self, number: usize, made: &Made) -> Result<()> {
@@ -282,17 +314,21 @@ impl Container {
         if self.state.creating { Ok(Status::Stopped) } else { status(&self.path, &self.state, proc) }
     }
 
-    /// Lets other commands have it; what is known of it stays.
-    pub fn release(self) -> State {
-        self.state
-    }
-
     /// Takes back everything that the journal names, newest first, then the directory.
     ///
     /// Works without a readable state. Nothing is forgotten before it is gone: if a step fails the
     /// directory stays, so that the next `delete --force` finds it.
     pub fn destroy(self, proc: &Procfs) -> Result<()> {
         destroy(&self.path, proc)
+    }
+}
+
+impl Released {
+    /// Takes it back, to delete it; `None` if another command has deleted it meanwhile.
+    pub fn take_back(self) -> Result<Option<Container>> {
+        let Released { path, dir, lasting, state } = self;
+        let lock = lock_dir(&path, dir, Instant::now() + PATIENCE)?;
+        Ok(lock.map(|lock| Container { path, lock, lasting, state }))
     }
 }
 
@@ -308,7 +344,7 @@ pub fn destroy_by_id(root: &Path, id: &str, proc: &Procfs) -> Result<bool> {
     if !path.exists() {
         return Ok(false);
     }
-    kill_processes(&path, proc)?;
+    Journal::read(&path)?.kill(proc)?;
     match lock(&path, Instant::now() + PATIENCE)? {
         Some(_held) => destroy(&path, proc).map(|()| true),
         None if path.exists() => Err(held()),
@@ -328,15 +364,19 @@ fn does_not_exist() -> Error {
 
 /// Locks a container's directory; `None` if there is none, or another command holds it until `deadline`.
 fn lock(path: &Path, deadline: Instant) -> Result<Option<Flock<File>>> {
-    let mut dir = match File::open(path) {
+    let dir = match File::open(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.call("open(2)").at(format!("open {}", path.display()))?,
     };
+    lock_dir(path, dir, deadline)
+}
+
+fn lock_dir(path: &Path, mut dir: File, deadline: Instant) -> Result<Option<Flock<File>>> {
     loop {
         match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
-            // Whoever held it before may have deleted it, and a third one may have used the name again.
+            // Whoever held it before may have deleted it, and another container may have its name by now.
             Ok(held) => {
-                let links = fstat(&*held).call("fstat(2)")?.st_nlink;
+                let links = fstat(&*held).call("fstat(2)").at(format!("lock {}", path.display()))?.st_nlink;
                 return Ok((links > 0).then_some(held));
             }
             Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
@@ -430,32 +470,45 @@ fn status(path: &Path, state: &State, proc: &Procfs) -> Result<Status> {
     Ok(if frozen { Status::Paused } else { Status::Running })
 }
 
-/// What the journal names: the cgroup and the processes.
-fn journal(path: &Path) -> Result<(cgroup::Record, Vec<Process>)> {
-    let (mut record, mut processes) = (cgroup::Record::default(), Vec::new());
-    for entry in fs::read_dir(path).call("getdents(2)").at(format!("list {}", path.display()))? {
-        let entry = entry.call("getdents(2)")?;
-        if !entry.file_name().to_string_lossy().starts_with(MADE) {
-            continue;
-        }
-        let text = fs::read_link(entry.path()).call("readlink(2)").at(entry.path().display())?;
-        match serde_json::from_slice(text.as_os_str().as_bytes()) {
-            Ok(Made::Process(process)) => processes.push(process),
-            Ok(Made::Cgroup(place)) if place.controllers.is_empty() => record.v2 = Some(place),
-            Ok(Made::Cgroup(place)) => record.v1.push(place),
-            Err(e) => return Err(Error::new(e.to_string()).at(entry.path().display())),
-        }
-    }
-    Ok((record, processes))
+/// What the journal names, and the files of the container's directory.
+#[derive(Debug, Default)]
+struct Journal {
+    cgroup: cgroup::Record,
+    processes: Vec<Process>,
+    files: Vec<PathBuf>,
 }
 
-fn kill_processes(path: &Path, proc: &Procfs) -> Result<Vec<OwnedFd>> {
-    let mut pidfds = Vec::new();
-    for process in journal(path)?.1 {
-        pidfds.extend(process.open(proc)?);
+impl Journal {
+    fn read(path: &Path) -> Result<Journal> {
+        let mut journal = Journal::default();
+        for entry in fs::read_dir(path).call("getdents(2)").at(format!("list {}", path.display()))? {
+            let entry = entry.call("getdents(2)")?;
+            let file = entry.path();
+            if entry.file_name().as_bytes().starts_with(MADE.as_bytes()) {
+                let text = fs::read_link(&file).call("readlink(2)").at(file.display())?;
+                match serde_json::from_slice(text.as_os_str().as_bytes()) {
+                    Ok(Made::Process(process)) => journal.processes.push(process),
+                    Ok(Made::Cgroup(place)) if place.controllers.is_empty() => {
+                        journal.cgroup.v2 = Some(place)
+                    }
+                    Ok(Made::Cgroup(place)) => journal.cgroup.v1.push(place),
+                    Err(e) => return Err(Error::new(e.to_string()).at(file.display())),
+                }
+            }
+            journal.files.push(file);
+        }
+        Ok(journal)
     }
-    pidfds.iter().try_for_each(kill)?;
-    Ok(pidfds)
+
+    /// Kills the processes that are still there; returns their descriptors.
+    fn kill(&self, proc: &Procfs) -> Result<Vec<OwnedFd>> {
+        let mut pidfds = Vec::new();
+        for process in &self.processes {
+            pidfds.extend(process.open(proc)?);
+        }
+        pidfds.iter().try_for_each(kill)?;
+        Ok(pidfds)
+    }
 }
 
 fn kill(pidfd: &OwnedFd) -> Result<()> {
@@ -466,16 +519,22 @@ fn kill(pidfd: &OwnedFd) -> Result<()> {
 }
 
 fn destroy(path: &Path, proc: &Procfs) -> Result<()> {
-    let pidfds = kill_processes(path, proc)?;
-    let cgroup = Cgroup::open(&journal(path)?.0)?;
-    if let Some(cgroup) = &cgroup {
-        cgroup.kill()?;
+    let journal = Journal::read(path)?;
+    let pidfds = journal.kill(proc)?;
+    match Cgroup::open(&journal.cgroup)? {
+        // The usual end: the program has exited, and took everybody along.
+        Some(cgroup) if pidfds.is_empty() && cgroup.remove_if_empty()? => {}
+        Some(cgroup) => {
+            cgroup.kill()?;
+            wait_ended(&pidfds)?;
+            cgroup.remove()?;
+        }
+        None => wait_ended(&pidfds)?,
     }
-    wait_ended(&pidfds)?;
-    if let Some(cgroup) = cgroup {
-        cgroup.remove()?;
-    }
-    fs::remove_dir_all(path).call("unlink(2)").at(format!("remove {}", path.display()))
+    let removed = journal.files.iter().try_for_each(fs::remove_file).and_then(|()| fs::remove_dir(path));
+    // Something else than files, or one that has come since: it goes too.
+    let removed = removed.or_else(|_| fs::remove_dir_all(path));
+    removed.call("unlink(2)").at(format!("remove {}", path.display()))
 }
 
 /// Waits until killed processes have exited.
@@ -501,13 +560,15 @@ pub fn exited(pidfd: &OwnedFd, within: Duration) -> Result<bool> {
     }
 }
 
-/// Writes a file so that it has either its old or its new content.
-pub fn write_atomically(dir: &Path, name: &str, content: &[u8], mode: u32) -> Result<()> {
+/// Writes a file so that it has either its old or its new content; with `sync` even if the machine crashes.
+pub fn write_atomically(dir: &Path, name: &str, content: &[u8], mode: u32, sync: bool) -> Result<()> {
     let new = dir.join(format!(".{name}.new"));
     let options = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new);
     let mut file = options.call("open(2)")?;
     file.write_all(content).call("write(2)")?;
-    file.sync_all().call("fsync(2)")?;
+    if sync {
+        file.sync_all().call("fsync(2)")?;
+    }
     fs::rename(&new, dir.join(name)).call("rename(2)")
 }
 

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::bundle::{Bundle, check_id, read_process};
 use crate::cgroup::Cgroup;
-use crate::container::{self, Container, Process, START, State, Status, write_atomically};
+use crate::container::{self, Container, Lasting, Process, START, State, Status, write_atomically};
 use crate::error::{Call, Context, Error, Result};
 use crate::foreground;
 use crate::hooks::{self, Kind};
@@ -56,7 +56,7 @@ pub fn create(ask: &Request) -> Result<()> {
     let plan = Plan::create(&bundle, ask)?;
     refuse_lone_terminal(&bundle, ask)?;
 
-    let mut container = Container::claim(&ask.root, state(&bundle, &plan, ask))?;
+    let mut container = Container::claim(&ask.root, state(&bundle, &plan, ask), Lasting::UntilDeleted)?;
     match build(&mut container, &bundle, &plan, ask, &proc, true) {
         Ok(_) => Ok(()),
         Err(e) => Err(take_back(container, &bundle, e, &proc)),
@@ -76,7 +76,8 @@ pub fn run(ask: &Request, how: Foreground) -> Result<i32> {
     }
     let signals = foreground::prepare(how)?;
 
-    let mut container = Container::claim(&ask.root, state(&bundle, &plan, ask))?;
+    let lasting = if how.detach || how.keep { Lasting::UntilDeleted } else { Lasting::WithThisCommand };
+    let mut container = Container::claim(&ask.root, state(&bundle, &plan, ask), lasting)?;
     let child = match build(&mut container, &bundle, &plan, ask, &proc, false) {
         Ok(child) => child,
         Err(e) => return Err(take_back(container, &bundle, e, &proc)),
@@ -85,18 +86,20 @@ pub fn run(ask: &Request, how: Foreground) -> Result<i32> {
         return Err(take_back(container, &bundle, e, &proc));
     }
     // Other commands may have it while the program runs, and poststart hooks may call them.
-    let state = container.release();
-    if let Err(e) = poststart(&state, &bundle) {
-        return Err(match Container::open(&ask.root, &ask.id) {
-            Ok(container) => take_back(container, &bundle, e, &proc),
+    let container = container.release()?;
+    if let Err(e) = poststart(&container.state, &bundle) {
+        return Err(match container.take_back()? {
+            Some(container) => take_back(container, &bundle, e, &proc),
             // The hook, or somebody else, has deleted it.
-            Err(_) => e,
+            None => e,
         });
     }
     let Some(signals) = signals else { return Ok(0) };
     let code = foreground::wait(&child.process, child.terminal, signals)?;
-    if !how.keep {
-        delete(&ask.root, &ask.id, true)?;
+    if !how.keep
+        && let Some(container) = container.take_back()?
+    {
+        remove(container, Some(&bundle), &proc)?;
     }
     Ok(code)
 }
@@ -257,11 +260,11 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     socket::hand_over(waiting.as_fd(), b"start", theirs.as_fd())?;
     drop(theirs);
     let started = until_program(&Link::new(link));
-    let state = container.release();
-    let started = started.and_then(|()| poststart(&state, &bundle));
+    let container = container.release()?;
+    let started = started.and_then(|()| poststart(&container.state, &bundle));
     if started.is_err() {
         // The program did not start, or must not run on (runtime.md, "Lifecycle", 8 and 9).
-        stop(&state, &proc)?;
+        stop(&container.state, &proc)?;
     }
     started
 }
@@ -451,10 +454,15 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
         }
     }
     // What cannot be read any more has no hooks; that it is deleted matters more.
-    let bundle = saved_bundle(&container);
+    let bundle = saved_bundle(&container).ok();
+    remove(container, bundle.as_ref(), &proc)
+}
+
+/// Takes the container back, then runs the poststop hooks (runtime.md, "Lifecycle", 12 and 13).
+fn remove(container: Container, bundle: Option<&Bundle>, proc: &Procfs) -> Result<()> {
     let state = oci_state(&container.state, Status::Stopped);
-    container.destroy(&proc)?;
-    if let Ok(bundle) = bundle {
+    container.destroy(proc)?;
+    if let Some(bundle) = bundle {
         hooks::run_all(hooks::of(bundle.spec.hooks(), Kind::Poststop), Kind::Poststop, &state);
     }
     Ok(())
@@ -539,7 +547,7 @@ fn tell_engine(child: &Child, pid_file: Option<&Path>, pidfd_socket: Option<&Pat
         let name =
             path.file_name().ok_or_else(|| Error::new(format!("pid file {} is no file", path.display())))?;
         let text = child.pid.to_string();
-        write_atomically(dir, &name.to_string_lossy(), text.as_bytes(), 0o644)
+        write_atomically(dir, &name.to_string_lossy(), text.as_bytes(), 0o644, false)
             .at(format!("write pid file {}", path.display()))?;
     }
     Ok(())

@@ -29,6 +29,21 @@ impl Cgroup {
         }
         first_error.map_or(Ok(()), Err)
     }
+
+    /// Removes it if nobody is inside: one rmdir(2) in each hierarchy, and nothing is signalled. Otherwise false,
+    /// and what is not empty is still there.
+    pub fn remove_if_empty(&self) -> Result<bool> {
+        for (place, _) in self.v2.iter().chain(&self.v1) {
+            let mut dirs = place.own_dirs();
+            let Some(own) = dirs.next() else { continue };
+            match rmdir(&own) {
+                Ok(()) | Err(Errno::ENOENT) => remove_parents(dirs),
+                Err(Errno::EBUSY | Errno::ENOTEMPTY) => return Ok(false),
+                Err(errno) => return Err(stays(&own, errno)),
+            }
+        }
+        Ok(true)
+    }
 }
 
 fn remove(place: &Place, deadline: Instant) -> Result<()> {
@@ -47,13 +62,13 @@ fn remove(place: &Place, deadline: Instant) -> Result<()> {
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
-    // Parents made for this container; another one that moved in keeps them.
-    for parent in dirs {
-        if rmdir(&parent).is_err() {
-            break;
-        }
-    }
+    remove_parents(dirs);
     Ok(())
+}
+
+/// Parents made for this container; another one that moved in keeps them.
+fn remove_parents(mut dirs: impl Iterator<Item = PathBuf>) {
+    while dirs.next().is_some_and(|parent| rmdir(&parent).is_ok()) {}
 }
 
 /// Removes the cgroups below, deepest first. What is busy stays for the next round.
