@@ -49,8 +49,8 @@ pub struct Foreground {
 
 /// `myrt create`: everything up to, but not including, the user's program.
 pub fn create(ask: &Request) -> Result<()> {
-    seal::seal()?;
     let proc = Procfs::open()?;
+    seal::seal(&proc)?;
     let bundle = Bundle::open(&ask.bundle, ask.config.as_deref())?;
     // Every refusal happens here; nothing is touched yet.
     let plan = Plan::create(&bundle, ask)?;
@@ -67,8 +67,8 @@ pub fn create(ask: &Request) -> Result<()> {
 ///
 /// Returns the exit status of the program, 128 + n if signal n ended it.
 pub fn run(ask: &Request, how: Foreground) -> Result<i32> {
-    seal::seal()?;
     let proc = Procfs::open()?;
+    seal::seal(&proc)?;
     let bundle = Bundle::open(&ask.bundle, ask.config.as_deref())?;
     let plan = Plan::create(&bundle, ask)?;
     if how.detach {
@@ -291,8 +291,8 @@ pub fn exec(
     process: impl FnOnce(&Bundle) -> Result<oci_spec::runtime::Process>,
     how: Foreground,
 ) -> Result<i32> {
-    seal::seal()?;
     let proc = Procfs::open()?;
+    seal::seal(&proc)?;
     let container = Container::open(&ask.root, &ask.id)?;
     match container.status(&proc)? {
         Status::Running | Status::Created => {}

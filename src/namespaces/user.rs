@@ -6,6 +6,7 @@
 use std::fmt::{self, Write as _};
 use std::process::Command;
 
+use nix::sys::stat::stat;
 use nix::unistd::{Pid, getegid, geteuid};
 use oci_spec::runtime::{Linux, LinuxIdMapping};
 
@@ -93,8 +94,10 @@ impl fmt::Display for Maps {
 
 /// True if the runtime itself runs in a user namespace: root there has no rights over devices and the like.
 pub fn inside_one() -> Result<bool> {
-    let text = std::fs::read_to_string("/proc/self/uid_map").call("open(2)").at("read /proc/self/uid_map")?;
-    Ok(text.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
+    /// The inode number of the first user namespace: USER_NS_INIT_INO, linux/nsfs.h.
+    const FIRST: u64 = 0xeffffffd;
+    let namespace = stat("/proc/self/ns/user").call("stat(2)").at("look at /proc/self/ns/user")?;
+    Ok(namespace.st_ino != FIRST)
 }
 
 fn path(pid: Pid, file: &str) -> Result<std::ffi::CString> {

@@ -13,9 +13,11 @@ pub mod net;
 pub mod path;
 pub mod process;
 pub mod procfs;
+pub mod remap;
 pub mod seal;
 pub mod seccomp;
 pub mod socket;
+pub mod start;
 pub mod tty;
 pub mod xattr;
 

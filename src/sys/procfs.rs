@@ -6,7 +6,7 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -61,12 +61,23 @@ impl Procfs {
 
     /// Reads a whole file.
     pub fn read(&self, path: &CStr) -> nix::Result<String> {
-        let mut file = File::from(self.open_file(path, OFlag::O_RDONLY)?);
-        let mut text = String::new();
-        match file.read_to_string(&mut text) {
-            Ok(_) => Ok(text),
-            Err(e) => Err(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))),
+        let file = self.open_file(path, OFlag::O_RDONLY)?;
+        let (mut text, mut buffer) = (Vec::new(), [0; 2048]);
+        loop {
+            match nix::unistd::read(&file, &mut buffer) {
+                Ok(0) => break,
+                Ok(len) => {
+                    text.extend_from_slice(&buffer[..len]);
+                    // The files that are read here have one record, and the kernel hands it out whole.
+                    if len < buffer.len() {
+                        break;
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
         }
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// A copy of the descriptor, for another holder.

@@ -47,8 +47,8 @@ pub fn redirect(fd: BorrowedFd<'_>, number: i32) -> nix::Result<()> {
     Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
 }
 
-/// Standard input or output, which std keeps open for the life of the process.
+/// Standard input, output or error, open for the life of the process.
 pub fn standard(number: i32) -> BorrowedFd<'static> {
-    // SAFETY: std opens /dev/null for a closed 0, 1 or 2 before main, and nothing here closes them.
+    // SAFETY: super::start opens /dev/null for a closed 0, 1 or 2, and nothing here closes them.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
