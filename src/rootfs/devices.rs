@@ -46,36 +46,22 @@ pub fn plan(devices: &[LinuxDevice], bind: bool, steps: &mut Steps) -> Result<()
     ];
     let configured: Vec<ContainerPath> =
         devices.iter().map(|d| ContainerPath::new(d.path())).collect::<Result<_>>()?;
+    let mut default = Vec::new();
     for (path, major, minor) in DEFAULT {
         let path = ContainerPath::new(path)?;
         if !configured.contains(&path) {
-            let kind = SFlag::S_IFCHR;
-            steps.push(Device {
-                path,
-                kind,
-                major,
-                minor,
-                mode: 0o666,
-                uid: 0,
-                gid: 0,
-                bind,
-                asked_by: Pointer::Myrt,
-            });
+            let (kind, asked_by) = (SFlag::S_IFCHR, Pointer::Myrt);
+            default.push(Device { path, kind, major, minor, mode: 0o666, uid: 0, gid: 0, bind, asked_by });
         }
+    }
+    if !default.is_empty() {
+        steps.push(Default(default));
     }
     for (index, (device, path)) in devices.iter().zip(configured).enumerate() {
         let asked_by = Pointer::Item("/linux/devices", index);
         steps.push(configured_device(device, path, bind, asked_by).from_config(asked_by)?);
     }
-    for (path, target) in [
-        ("/dev/fd", c"/proc/self/fd"),
-        ("/dev/stdin", c"/proc/self/fd/0"),
-        ("/dev/stdout", c"/proc/self/fd/1"),
-        ("/dev/stderr", c"/proc/self/fd/2"),
-        ("/dev/ptmx", c"pts/ptmx"),
-    ] {
-        steps.push(Link { path: ContainerPath::new(path)?, target });
-    }
+    steps.push(Links);
     Ok(())
 }
 
@@ -117,19 +103,26 @@ impl Device {
         kind == self.kind && (kind == SFlag::S_IFIFO || stat.st_rdev == libc::makedev(self.major, self.minor))
     }
 
+    /// Has the owner and the mode that were asked for.
+    fn is_right(&self, stat: &FileStat) -> bool {
+        (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) == (self.uid, self.gid, self.mode)
+    }
+
     fn make(&self, dir: &OwnedFd, name: &CStr) -> Result<Outcome> {
         let device = libc::makedev(self.major, self.minor);
         match mknodat(dir, name, self.kind, Mode::from_bits_truncate(self.mode), device) {
-            Ok(()) => {}
-            Err(Errno::EEXIST) => {
-                let there = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).call("fstatat(2)")?;
-                if !self.is(&there) {
-                    return Err(Error::new("something else is there already"));
-                }
-            }
+            Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(Error::call("mknodat(2)", errno)),
         }
-        // Through a descriptor that is verified, so that nobody exchanges the node for a symlink meanwhile.
+        let there = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).call("fstatat(2)")?;
+        if !self.is(&there) {
+            return Err(Error::new("something else is there already"));
+        }
+        if self.is_right(&there) {
+            return Ok(Outcome::Done);
+        }
+        // It was there, or the directory has a group or an ACL for new files. Changed through a descriptor that is
+        // verified, so that nobody exchanges the node for a symlink meanwhile.
         let node = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
             .call("openat(2)")?;
         let there = fstat(&node).call("fstat(2)")?;
@@ -189,26 +182,65 @@ impl Step for Device {
     }
 }
 
-/// One symbolic link; what is there already stays.
+/// The devices that every container has, all in one directory.
 #[derive(Debug)]
-struct Link {
-    path: ContainerPath,
-    target: &'static CStr,
-}
+struct Default(Vec<Device>);
 
-impl fmt::Display for Link {
+impl fmt::Display for Default {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "link {} to {}", self.path, self.target.to_string_lossy())
+        f.write_str(if self.0.iter().any(|device| device.bind) { "bind devices" } else { "make devices" })?;
+        for (index, device) in self.0.iter().enumerate() {
+            write!(f, "{}{}", if index == 0 { " " } else { ", " }, device.path)?;
+        }
+        Ok(())
     }
 }
 
-impl Step for Link {
+impl Step for Default {
     fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
-        let (dir, name) = ctx.root()?.parent(&self.path)?;
-        match symlinkat(self.target, &dir, name.as_c_str()) {
-            Ok(()) => Ok(Outcome::Done),
-            Err(Errno::EEXIST) => Ok(Outcome::Skipped("it is there already")),
-            Err(errno) => Err(Error::call("symlinkat(2)", errno)),
+        let dev = ctx.root()?.make_dir(&ContainerPath::new("/dev")?)?;
+        for device in &self.0 {
+            match device.bind {
+                true => device.bind(ctx),
+                false => device.path.name().and_then(|name| device.make(&dev, &name)),
+            }
+            .at(&device.path)?;
         }
+        Ok(Outcome::Done)
+    }
+}
+
+/// The symbolic links beside the devices; what is there already stays.
+#[derive(Debug)]
+struct Links;
+
+const LINKS: [(&CStr, &CStr); 5] = [
+    (c"fd", c"/proc/self/fd"),
+    (c"stdin", c"/proc/self/fd/0"),
+    (c"stdout", c"/proc/self/fd/1"),
+    (c"stderr", c"/proc/self/fd/2"),
+    (c"ptmx", c"pts/ptmx"),
+];
+
+impl fmt::Display for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("link /dev/fd, stdin, stdout, stderr to /proc/self/fd, /dev/ptmx to pts/ptmx")
+    }
+}
+
+impl Step for Links {
+    fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
+        let dev = ctx.root()?.make_dir(&ContainerPath::new("/dev")?)?;
+        for (name, target) in LINKS {
+            match symlinkat(target, &dev, name) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => {
+                    return Err(
+                        Error::call("symlinkat(2)", errno).at(format!("/dev/{}", name.to_string_lossy()))
+                    );
+                }
+            }
+        }
+        Ok(Outcome::Done)
     }
 }

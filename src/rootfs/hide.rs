@@ -4,8 +4,10 @@
 //! Comes after the mounts (it covers what they brought) and before the root turns read-only.
 //! A path that does not exist is skipped: there is nothing to hide (config-linux.md, "Masked Paths").
 
+use std::cell::RefCell;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -14,14 +16,16 @@ use nix::sys::stat::fstat;
 use crate::error::{Call, Context, Error, Result};
 use crate::isolation::selinux::Label;
 use crate::step::{Ctx, Outcome, Pointer, Step, Steps};
-use crate::sys::mount::{Attr, Filesystem, attach, attr, clone_fd, clone_path, set_attr};
+use crate::sys::mount::{Attr, Filesystem, attach, attr, clone_fd, clone_path, clone_with, set_attr};
 use crate::sys::path::{ContainerPath, is_char_device, is_dir};
 
 /// Reads the two lists: absolute paths only (config-linux.md).
 pub fn plan(masked: &[String], readonly: &[String], label: Option<&Label>, steps: &mut Steps) -> Result<()> {
+    let covers = Rc::new(Covers { label: label.cloned(), ..Covers::default() });
     for (index, path) in masked.iter().enumerate() {
         let path = absolute(path, Pointer::Item("/linux/maskedPaths", index))?;
-        steps.push(Mask { path, index, label: label.cloned() });
+        let last = index + 1 == masked.len();
+        steps.push(Mask { path, index, covers: Rc::clone(&covers), last });
     }
     for (index, path) in readonly.iter().enumerate() {
         let path = absolute(path, Pointer::Item("/linux/readonlyPaths", index))?;
@@ -44,8 +48,9 @@ const MISSING: Outcome = Outcome::Skipped("it does not exist");
 struct Mask {
     path: ContainerPath,
     index: usize,
-    /// The SELinux label of the empty directory.
-    label: Option<Label>,
+    covers: Rc<Covers>,
+    /// The last one closes what the masks share.
+    last: bool,
 }
 
 impl fmt::Display for Mask {
@@ -60,14 +65,50 @@ impl Step for Mask {
     }
 
     fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
+        let outcome = self.cover(ctx);
+        if self.last {
+            self.covers.close();
+        }
+        outcome
+    }
+}
+
+impl Mask {
+    fn cover(&self, ctx: &mut Ctx) -> Result<Outcome> {
         let target = match ctx.root()?.open(&self.path, OFlag::O_PATH) {
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(MISSING),
             other => other.call("openat2(2)")?,
         };
-        let cover =
-            if is_dir(target.as_fd()).call("fstat(2)")? { empty_dir(self.label.as_ref())? } else { null()? };
+        let label = self.covers.label.as_ref();
+        let (slot, make): (_, &dyn Fn() -> Result<OwnedFd>) = match is_dir(target.as_fd()).call("fstat(2)")? {
+            true => (&self.covers.empty, &|| empty_dir(label)),
+            false => (&self.covers.null, &null),
+        };
+        let cover = match &*slot.borrow() {
+            Some(first) => clone_fd(first.as_fd(), false).call("open_tree(2)")?,
+            None => make()?,
+        };
         attach(cover.as_fd(), target.as_fd()).call("move_mount(2)")?;
+        slot.borrow_mut().get_or_insert(cover);
         Ok(Outcome::Done)
+    }
+}
+
+/// What the masks of a container share: once the first mask of its kind is attached, others are clones of it.
+///
+/// Sharing one empty directory gives nobody anything: it is read-only, and has no inode left for a file.
+#[derive(Debug, Default)]
+struct Covers {
+    null: RefCell<Option<OwnedFd>>,
+    empty: RefCell<Option<OwnedFd>>,
+    /// The SELinux label of the empty directory.
+    label: Option<Label>,
+}
+
+impl Covers {
+    fn close(&self) {
+        self.null.take();
+        self.empty.take();
     }
 }
 
@@ -114,8 +155,8 @@ impl Step for Readonly {
             other => other.call("openat2(2)")?,
         };
         // A clone of what is there, on top of itself: the flags that it has stay, and are not cleared.
-        let tree = clone_fd(target.as_fd(), true).call("open_tree(2)")?;
-        set_attr(tree.as_fd(), Attr::flags(attr::RDONLY, 0), true).call("mount_setattr(2)")?;
+        let attr = Attr::flags(attr::RDONLY, 0);
+        let tree = clone_with(target.as_fd(), true, attr).call("open_tree_attr(2)")?;
         attach(tree.as_fd(), target.as_fd()).call("move_mount(2)")?;
         Ok(Outcome::Done)
     }

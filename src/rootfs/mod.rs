@@ -24,7 +24,7 @@ use nix::sys::stat::Mode;
 use crate::error::{Call, Context, Error, Result};
 use crate::isolation::selinux::Relabel;
 use crate::step::{Ctx, Outcome, Pointer, Slot, Step};
-use crate::sys::mount::{Attr, attach, clone_path, set_attr};
+use crate::sys::mount::{Attr, attach, clone_path, set_attr, set_attr_of_all};
 use crate::sys::path::Root;
 
 /// Something of the host that the container gets a view of.
@@ -143,15 +143,15 @@ impl Step for Isolate {
     }
 
     fn run(&self, _: &mut Ctx) -> Result<Outcome> {
-        let root = host_root()?;
         let kind = match self.0.kind {
             libc::MS_SHARED | libc::MS_PRIVATE => self.0.kind,
             // Unbindable host mounts could not be given to the container; it applies to its root, later.
             _ => libc::MS_SLAVE,
         };
-        set_attr(root.as_fd(), Attr::propagation(kind), true).call("mount_setattr(2)")?;
+        set_attr_of_all(Attr::propagation(kind)).call("mount_setattr(2)")?;
         if self.0.is_shared() {
             // The container's root will lie on this mount: were it shared, it would cover the host's.
+            let root = host_root()?;
             set_attr(root.as_fd(), Attr::propagation(libc::MS_PRIVATE), false).call("mount_setattr(2)")?;
         }
         Ok(Outcome::Done)

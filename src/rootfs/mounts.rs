@@ -196,13 +196,17 @@ impl MountStep {
             && matches!(kind.to_bytes(), b"proc" | b"sysfs")
         {
             // Masks and labels rely on these lying where their paths say (CVE-2019-19921, CVE-2023-27561).
-            root.make_dir(&self.target)?;
-            return root
-                .open_no_symlinks(&self.target, OFlag::O_PATH | OFlag::O_DIRECTORY)
+            let open = || root.open_no_symlinks(&self.target, OFlag::O_PATH | OFlag::O_DIRECTORY);
+            let target = match open() {
+                Err(Errno::ENOENT) => root.make_dir(&self.target).map(|_| open())?,
+                other => other,
+            };
+            return target
                 .call("openat2(2)")
                 .hint("the image has a symlink where /proc or /sys belongs; it must be a directory");
         }
-        if is_dir(mount.as_fd()).call("fstat(2)")? {
+        // A filesystem begins with a directory; of a bind, nobody knows yet.
+        if matches!(self.what, What::New { .. }) || is_dir(mount.as_fd()).call("fstat(2)")? {
             root.make_dir(&self.target)
         } else {
             root.make_file(&self.target)

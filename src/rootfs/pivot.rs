@@ -37,14 +37,13 @@ impl Step for Pivot {
     fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
         let root = ctx.root.take().ok_or_else(|| Error::new("the root is not attached"))?;
         ctx.proc = None;
-        let old = super::host_root()?;
+        // Were its mounts still shared with the host's, unmounting them would reach the host.
+        let shared = (self.0.kind == libc::MS_SHARED).then(super::host_root).transpose()?;
         fchdir(root.as_fd()).call("fchdir(2)")?;
         pivot_root_here().call("pivot_root(2)")?;
-        if self.0.kind == libc::MS_SHARED {
-            // Were its mounts still shared with the host's, unmounting them would reach the host.
+        if let Some(old) = shared {
             set_attr(old.as_fd(), Attr::propagation(libc::MS_SLAVE), true).call("mount_setattr(2)")?;
         }
-        drop(old);
         // The old root lies on top of the new one now, which is where "." leads umount2(2).
         umount2(".", MntFlags::MNT_DETACH).call("umount2(2)")?;
         chdir("/").call("chdir(2)")?;

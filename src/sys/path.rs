@@ -86,6 +86,11 @@ impl ContainerPath {
         self.0.as_bytes().split(|b| *b == b'/').filter(|c| !c.is_empty() && *c != b".")
     }
 
+    /// The last component.
+    pub fn name(&self) -> Result<CString> {
+        self.split().map(|(_, name)| name)
+    }
+
     /// The path without its last component, and that component.
     fn split(&self) -> Result<(ContainerPath, CString)> {
         let parts: Vec<&[u8]> = self.components().collect();
@@ -150,17 +155,13 @@ impl Root {
             other => return other.call("openat2(2)"),
         }
         let parts: Vec<&[u8]> = path.components().collect();
-        let mut dir = self.open_with(c".", flags, 0).call("openat2(2)")?;
-        for end in 1..=parts.len() {
-            let prefix = super::cstring(parts[..end].join(&b'/'))?;
+        let (mut dir, there) = self.deepest(&parts)?;
+        for end in there + 1..=parts.len() {
             let name = super::cstring(parts[end - 1])?;
-            match self.open_with(&prefix, flags, 0) {
-                Ok(next) => {
-                    dir = next;
-                    continue;
-                }
-                Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(Error::call("openat2(2)", errno)),
+            if parts[end - 1] == b".." {
+                let prefix = super::cstring(parts[..end].join(&b'/'))?;
+                dir = self.open_with(&prefix, flags, 0).call("openat2(2)")?;
+                continue;
             }
             match mkdirat(&dir, name.as_c_str(), Mode::from_bits_truncate(0o755)) {
                 Ok(()) | Err(Errno::EEXIST) => {}
@@ -178,6 +179,19 @@ impl Root {
             }
         }
         Ok(dir)
+    }
+
+    /// The deepest directory on the way that is there, and how many components lead to it. Most often only the last
+    /// one is missing.
+    fn deepest(&self, parts: &[&[u8]]) -> Result<(OwnedFd, usize)> {
+        for end in (0..parts.len()).rev() {
+            let prefix = super::cstring(parts[..end].join(&b'/'))?;
+            match self.open_with(&prefix, OFlag::O_PATH | OFlag::O_DIRECTORY, 0) {
+                Err(Errno::ENOENT) => {}
+                other => return Ok((other.call("openat2(2)")?, end)),
+            }
+        }
+        Err(Error::call("openat2(2)", Errno::ENOENT))
     }
 
     /// Opens the file at `path`, making it (and missing directories) if it is not there.
