@@ -327,8 +327,12 @@ impl Released {
     /// Takes it back, to delete it; `None` if another command has deleted it meanwhile.
     pub fn take_back(self) -> Result<Option<Container>> {
         let Released { path, dir, lasting, state } = self;
-        let lock = lock_dir(&path, dir, Instant::now() + PATIENCE)?;
-        Ok(lock.map(|lock| Container { path, lock, lasting, state }))
+        let deadline = Instant::now() + PATIENCE;
+        match lock_dir(&path, dir, deadline)? {
+            Some(lock) => Ok(Some(Container { path, lock, lasting, state })),
+            None if Instant::now() >= deadline => Err(held()),
+            None => Ok(None),
+        }
     }
 }
 
