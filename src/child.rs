@@ -16,7 +16,7 @@ use crate::log;
 use crate::plan::Plan;
 use crate::step::{self, Ctx, Outcome, Pointer, Step, Steps};
 use crate::sync::{Link, Message};
-use crate::sys::process::{close_all_but, exit_now, set_dumpable, setns};
+use crate::sys::process::{close_all_but, exit_now, give_back_memory, set_dumpable, setns};
 use crate::sys::{path::Root, socket};
 
 /// The life of the child, in a process of its own.
@@ -67,6 +67,8 @@ fn kept(plan: &Plan, ctx: &Ctx) -> Vec<i32> {
 /// `run` starts us over the pair; after `create`, `myrt start` sends us a pair of its own.
 fn wait_for_start(ctx: &mut Ctx) -> Result<()> {
     let Some(start) = ctx.start.take() else { return ctx.link.wait_for_go() };
+    // It may be days until somebody starts us.
+    give_back_memory();
     loop {
         if let Some((_, Some(link))) = socket::receive(start.as_fd()).call("recvmsg(2)")? {
             ctx.link = Link::new(link);

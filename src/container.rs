@@ -58,7 +58,7 @@ impl Process {
     pub fn describe(proc: &Procfs, pid: Pid) -> Result<Process> {
         let (_, start) =
             stat(proc, pid.as_raw()).call("proc_pid_stat(5)").at(format!("look at process {pid}"))?;
-        Ok(Process { pid: pid.as_raw(), start, boot: boot(proc)? })
+        Ok(Process { pid: pid.as_raw(), start, boot: proc.boot_id()?.to_string() })
     }
 
     /// A descriptor of the process if it still is the one that was recorded and has not exited.
@@ -70,7 +70,7 @@ impl Process {
         // The descriptor first: what is read now belongs to it, or the process is gone.
         let alive = match stat(proc, self.pid) {
             Ok((state, start)) => {
-                start == self.start && !matches!(state, 'Z' | 'X') && boot(proc)? == self.boot
+                start == self.start && !matches!(state, 'Z' | 'X') && proc.boot_id()? == self.boot
             }
             Err(_) => false,
         };
@@ -88,11 +88,6 @@ fn stat(proc: &Procfs, pid: i32) -> nix::Result<(char, u64)> {
 fn parse_stat(text: &str) -> Option<(char, u64)> {
     let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
     Some((fields.next()?.chars().next()?, fields.nth(18)?.parse().ok()?))
-}
-
-fn boot(proc: &Procfs) -> Result<String> {
-    let id = proc.read(c"sys/kernel/random/boot_id").call("read(2)").at("read the boot id")?;
-    Ok(id.trim().to_string())
 }
 
 /// What `myrt state` reports as status (runtime.md, "State").
@@ -261,6 +256,12 @@ impl Container {
         &self.lock
     }
 
+    /// The container is created: writes it down.
+    pub fn created(&mut self) -> Result<()> {
+        self.state.creating = false;
+        self.write_state()
+    }
+
     /// Writes `state.json` so that it is either the old or the new one, whatever happens.
     pub fn write_state(&self) -> Result<()> {
         let text = serde_json::to_vec(&self.state).map_err(|e| Error::new(format!("write state: {e}")))?;
@@ -284,7 +285,7 @@ impl Container {
         places.enumerate().try_for_each(|(number, place)| self.note(number, &Made::Cgroup(place.clone())))
     }
 
-    /// Records the process before it does anything.
+    /// Records the process as soon as it is there. Should we be killed before, the child ends when it finds us gone.
     pub fn note_process(&self, process: &Process) -> Result<()> {
         self.note(99, &Made::Process(process.clone()))
     }
@@ -311,7 +312,15 @@ impl Container {
 
     /// What the container is doing. We hold it, so nobody is creating it: a `create` that did not end was killed.
     pub fn status(&self, proc: &Procfs) -> Result<Status> {
-        if self.state.creating { Ok(Status::Stopped) } else { status(&self.path, &self.state, proc) }
+        Ok(self.inspect(proc)?.0)
+    }
+
+    /// What the container is doing, and a descriptor of its first process if that lives.
+    pub fn inspect(&self, proc: &Procfs) -> Result<(Status, Option<OwnedFd>)> {
+        match self.state.creating {
+            true => Ok((Status::Stopped, None)),
+            false => inspect(&self.path, &self.state, proc),
+        }
     }
 
     /// Takes back everything that the journal names, newest first, then the directory.
@@ -407,11 +416,8 @@ fn read_state(path: &Path) -> Result<State> {
 pub fn look(root: &Path, id: &str, proc: &Procfs) -> Result<(State, Status)> {
     check_id(id)?;
     let path = root.join(id);
-    if !path.is_dir() {
-        return Err(does_not_exist());
-    }
-    let state = read_state(&path)?;
-    let status = status(&path, &state, proc)?;
+    let state = read_state(&path).map_err(|e| if path.is_dir() { e } else { does_not_exist() })?;
+    let (status, _) = inspect(&path, &state, proc)?;
     Ok((state, status))
 }
 
@@ -447,31 +453,26 @@ fn levels(root: &Path) -> Result<Vec<String>> {
     Ok(levels)
 }
 
-fn status(path: &Path, state: &State, proc: &Procfs) -> Result<Status> {
+fn inspect(path: &Path, state: &State, proc: &Procfs) -> Result<(Status, Option<OwnedFd>)> {
     if state.creating {
         // Whoever creates holds the lock; if nobody does, `create` was killed.
         let dir = File::open(path).call("open(2)")?;
         return Ok(match Flock::lock(dir, FlockArg::LockSharedNonblock) {
-            Ok(_) => Status::Stopped,
-            Err(_) => Status::Creating,
+            Ok(_) => (Status::Stopped, None),
+            Err(_) => (Status::Creating, None),
         });
     }
-    let alive = match &state.process {
-        Some(process) => process.open(proc)?.is_some(),
-        None => false,
+    let Some(process) = state.process.as_ref().map(|p| p.open(proc)).transpose()?.flatten() else {
+        return Ok((Status::Stopped, None));
     };
-    if !alive {
-        return Ok(Status::Stopped);
-    }
-    let dir = File::open(path).call("open(2)")?;
-    if socket::connect_in(dir.as_fd(), START)?.is_ok() {
-        return Ok(Status::Created);
+    if socket::connect_datagram(&path.join(START))?.is_ok() {
+        return Ok((Status::Created, Some(process)));
     }
     let frozen = match Cgroup::open(&state.cgroup)? {
         Some(cgroup) => cgroup.is_frozen()?,
         None => false,
     };
-    Ok(if frozen { Status::Paused } else { Status::Running })
+    Ok((if frozen { Status::Paused } else { Status::Running }, Some(process)))
 }
 
 /// What the journal names, and the files of the container's directory.

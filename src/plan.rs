@@ -70,6 +70,13 @@ pub struct Request {
     pub only_look: bool,
 }
 
+impl Request {
+    /// Somebody waits to hear of the container's process.
+    pub fn tells_engine(&self) -> bool {
+        self.pid_file.is_some() || self.pidfd_socket.is_some()
+    }
+}
+
 /// What the command line asks of `exec`.
 #[derive(Debug, Clone, Default)]
 pub struct ExecRequest {
@@ -251,6 +258,11 @@ impl Plan {
         plan.process(process, capabilities, None)?;
         plan.namespaces.new = 0;
         Ok(plan)
+    }
+
+    /// True if the parent must do something to the child before it may begin.
+    pub fn holds_child(&self) -> bool {
+        self.namespaces.maps.is_some() || !self.raise.is_empty() || self.oom_score_adj.is_some()
     }
 
     /// Opens what the child inherits, in the order of the slots.

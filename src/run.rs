@@ -82,7 +82,8 @@ pub fn run(ask: &Request, how: Foreground) -> Result<i32> {
         Ok(child) => child,
         Err(e) => return Err(take_back(container, &bundle, e, &proc)),
     };
-    if let Err(e) = child.link.send(&Message::Go).and_then(|()| until_program(&child.link)) {
+    let told = if child.told { Ok(()) } else { child.link.go() };
+    if let Err(e) = told.and_then(|()| until_program(&child.link)) {
         return Err(take_back(container, &bundle, e, &proc));
     }
     // Other commands may have it while the program runs, and poststart hooks may call them.
@@ -104,11 +105,13 @@ pub fn run(ask: &Request, how: Foreground) -> Result<i32> {
     Ok(code)
 }
 
-/// A child that has walked its plan and waits for the word.
+/// A child that has walked its plan.
 struct Ready {
     process: Child,
     link: Link,
     terminal: Option<OwnedFd>,
+    /// It has the word already, and does not wait for it.
+    told: bool,
 }
 
 /// Makes the cgroup and the child, and brings the child to where only the program is missing.
@@ -137,6 +140,10 @@ fn build(
         false => None,
     };
     let (link, theirs) = sync::pair()?;
+    // If nothing has to be done to the child first, it finds the word as soon as it is there.
+    if !plan.holds_child() {
+        link.go()?;
+    }
     let ctx = Ctx { opened: plan.open()?, start, ..Ctx::new(theirs, proc.try_clone()?) };
     let spawned = spawn::create(plan, ctx, cgroup.as_ref().and_then(Cgroup::clone_into));
     let child = spawned.map_err(|e| said_on(&link).unwrap_or(e))?;
@@ -151,12 +158,21 @@ fn build(
         limit.raise(child.pid)?;
     }
     set_oom_score(proc, child.pid, plan.oom_score_adj)?;
-    link.send(&Message::Go)?;
+    if plan.holds_child() {
+        link.go()?;
+    }
 
     // While the child sets itself up: what exec and the poststop hooks will need.
+    seal::close();
     container.write("config.json", &bundle.config)?;
     if let Some(filter) = &plan.filter {
         container.write("seccomp", &filter.to_bytes())?;
+    }
+    // If nobody looks at the container before its program runs, the child need not wait for its start either.
+    let told = !wait_for_start && bundle.spec.hooks().is_none() && !ask.tells_engine();
+    if told {
+        container.created()?;
+        link.go()?;
     }
     let terminal = until_ready(&link, cgroup.as_ref(), || {
         // To prestart, which the spec once placed after `create`, the container counts as created.
@@ -165,10 +181,11 @@ fn build(
         }
         Ok(())
     })?;
-    container.state.creating = false;
-    container.write_state()?;
+    if !told {
+        container.created()?;
+    }
     tell_engine(&child, ask.pid_file.as_deref(), ask.pidfd_socket.as_deref())?;
-    Ok(Ready { process: child, link, terminal })
+    Ok(Ready { process: child, link, terminal, told })
 }
 
 /// Listens to the child until it is ready; returns the terminal's master if it is ours to serve.
@@ -182,7 +199,7 @@ fn until_ready(
         match link.receive()? {
             Some(Message::Hooks) => {
                 run_hooks()?;
-                link.send(&Message::Go)?;
+                link.go()?;
             }
             Some(Message::Note(text)) => note(&text),
             Some(Message::Terminal(master)) => terminal = Some(master),
@@ -253,7 +270,7 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
         status => return Err(Error::new(format!("cannot start an already {status} container"))),
     }
     let bundle = saved_bundle(&container)?;
-    let waiting = socket::connect_in(container.dir().as_fd(), START)?
+    let waiting = socket::connect_datagram(&container.file(START))?
         .call("connect(2)")
         .at("reach the waiting process")?;
     let (link, theirs) = socket::pair()?;
@@ -294,7 +311,8 @@ pub fn exec(
     let proc = Procfs::open()?;
     seal::seal(&proc)?;
     let container = Container::open(&ask.root, &ask.id)?;
-    match container.status(&proc)? {
+    let (status, init) = container.inspect(&proc)?;
+    match status {
         Status::Running | Status::Created => {}
         Status::Paused if ask.ignore_paused => {}
         Status::Paused => {
@@ -316,7 +334,6 @@ pub fn exec(
         Err(_) => None,
     };
     let plan = Plan::exec(&container.state, &process, filter, ask)?;
-    let init = container.state.process.as_ref().map(|p| p.open(&proc)).transpose()?.flatten();
     let init = init.ok_or_else(|| Error::new("container not running"))?;
     let cgroup = Cgroup::open(&container.state.cgroup)?;
     let signals = foreground::prepare(how)?;
@@ -337,10 +354,12 @@ pub fn exec(
         limit.raise(child.pid)?;
     }
     set_oom_score(&proc, child.pid, plan.oom_score_adj)?;
-    link.send(&Message::Go)?;
+    // Nothing of ours has to happen between the two: the child finds both words, and does not wait for the second.
+    link.go()?;
+    link.go()?;
+    seal::close();
     let terminal = until_ready(&link, None, || Ok(()))?;
     drop(container);
-    link.send(&Message::Go)?;
     until_program(&link)?;
     if let Err(e) = tell_engine(&child, ask.pid_file.as_deref(), ask.pidfd_socket.as_deref()) {
         // Nobody would know of the program.
@@ -408,7 +427,6 @@ pub fn kill(root: &Path, id: &str, number: i32, all: bool) -> Result<()> {
     let proc = Procfs::open()?;
     let container = Container::open(root, id)?;
     let cgroup = Cgroup::open(&container.state.cgroup)?;
-    let status = container.status(&proc)?;
     // Without a pid namespace of its own the first process does not take the others along.
     let whole = all || (number == libc::SIGKILL && !container.state.own_pid_namespace);
     match (whole, cgroup) {
@@ -421,7 +439,9 @@ pub fn kill(root: &Path, id: &str, number: i32, all: bool) -> Result<()> {
             let pidfd = process.open(&proc)?.ok_or_else(running)?;
             signal(&pidfd, number)?;
             // A frozen v1 cgroup keeps even SIGKILL waiting.
-            if let (libc::SIGKILL, Status::Paused, Some(cgroup)) = (number, status, cgroup) {
+            if let Some(cgroup) = cgroup.filter(|_| number == libc::SIGKILL)
+                && cgroup.is_frozen()?
+            {
                 cgroup.thaw()?;
             }
         }

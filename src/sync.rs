@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! parent                          child
-//!   Go        ->                            maps, limits and cgroup are in place: walk the plan
+//!   Go        ->                            maps and limits are in place (sent before the child exists if there are none): walk the plan
 //!             <-  Hooks                     (only with prestart or createRuntime hooks) namespaces and mounts are there
 //!   Go        ->                            the hooks have run
 //!             <-  Note(text)                something the user should know
 //!             <-  Terminal(descriptor)      (only for a terminal in the foreground)
 //!             <-  Ready                     all but the program
-//!   Go        ->                            start (in `create` this comes from `myrt start`, through a socket of its own)
+//!   Go        ->                            start (in `create` this comes from `myrt start`, through a socket of its own; in `run` and
+//!                                           `exec` it is sent early if nothing has to happen after Ready)
 //!             <-  Fault(error)              at any time: what failed, whole; the child exits
 //!             <-  end of file               the program was executed
 //! ```
@@ -16,6 +17,8 @@
 //! An end of file before `Ready` means that the child was killed.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
 
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::socket;
@@ -73,6 +76,14 @@ impl Link {
         let mut bytes = vec![tag];
         bytes.extend(text);
         socket::send(self.0.as_fd(), &bytes, descriptor).call("sendmsg(2)").at("tell the other side")
+    }
+
+    /// Says Go. To a child that has ended already it makes no difference: why it did is what we hear next.
+    pub fn go(&self) -> Result<()> {
+        match self.send(&Message::Go) {
+            Err(e) if matches!(e.errno(), Some(Errno::EPIPE | Errno::ECONNRESET)) => Ok(()),
+            other => other,
+        }
     }
 
     /// Waits for the next message; `None` at the end of the other side.

@@ -4,6 +4,7 @@
 //! descriptor. A container can bring a /proc of its own, redirect it by symlinks or cover it with mounts
 //! (CVE-2019-16884, CVE-2025-52881); it has no way to this one.
 
+use std::cell::OnceCell;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write;
@@ -21,7 +22,10 @@ const PROC_ROOT_INO: u64 = 1;
 
 /// A descriptor of the host's /proc.
 #[derive(Debug)]
-pub struct Procfs(OwnedFd);
+pub struct Procfs {
+    dir: OwnedFd,
+    boot_id: OnceCell<String>,
+}
 
 impl Procfs {
     /// Opens /proc and verifies that it is the root of a procfs.
@@ -33,12 +37,12 @@ impl Procfs {
         if kind != PROC_SUPER_MAGIC || ino != PROC_ROOT_INO {
             return Err(Error::new("/proc is not a procfs").hint("mount proc on /proc on the host"));
         }
-        Ok(Procfs(fd))
+        Ok(Procfs { dir: fd, boot_id: OnceCell::new() })
     }
 
     /// Opens a file below /proc; neither a mount nor a magic link may lie on the way.
     pub fn open_file(&self, path: &CStr, flags: OFlag) -> nix::Result<OwnedFd> {
-        super::path::open_beneath(self.0.as_fd(), path, flags)
+        super::path::open_beneath(self.dir.as_fd(), path, flags)
     }
 
     /// Writes a whole value into a file in one write(2).
@@ -54,7 +58,7 @@ impl Procfs {
     pub fn root_of(&self, pid: i32) -> Result<OwnedFd> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let path = super::cstring(format!("{pid}/root"))?;
-        nix::fcntl::openat(&self.0, path.as_c_str(), flags, Mode::empty())
+        nix::fcntl::openat(&self.dir, path.as_c_str(), flags, Mode::empty())
             .call("openat(2)")
             .at(format!("open the root of process {pid}"))
     }
@@ -80,13 +84,22 @@ impl Procfs {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
+    /// The id of this boot of the machine: random(4). Read once.
+    pub fn boot_id(&self) -> Result<&str> {
+        if let Some(id) = self.boot_id.get() {
+            return Ok(id);
+        }
+        let id = self.read(c"sys/kernel/random/boot_id").call("read(2)").at("read the boot id")?;
+        Ok(self.boot_id.get_or_init(|| id.trim().to_string()))
+    }
+
     /// A copy of the descriptor, for another holder.
     pub fn try_clone(&self) -> Result<Procfs> {
-        Ok(Procfs(self.0.try_clone().call("fcntl(2)")?))
+        Ok(Procfs { dir: self.dir.try_clone().call("fcntl(2)")?, boot_id: self.boot_id.clone() })
     }
 
     /// The number of the descriptor.
     pub fn raw(&self) -> i32 {
-        self.0.as_raw_fd()
+        self.dir.as_raw_fd()
     }
 }

@@ -1,7 +1,7 @@
 //! Exchanges the file that this process runs from for another one of the same content, while it runs.
 //!
-//! Each part of the program is mapped again at its place from the new file; what the program has written to is
-//! copied into memory without a file. When nothing of the old file is mapped any more, the kernel lets
+//! Each part of the program is mapped again at its place from the new file, with what the program has written
+//! since it was started. When nothing of the old file is mapped any more, the kernel lets
 //! `/proc/self/exe` be exchanged as well, and it checks that itself: `EBUSY` otherwise (prctl(2), `PR_SET_MM_MAP`,
 //! made for restoring checkpoints). Executing the new file instead costs five times as much.
 
@@ -56,7 +56,7 @@ pub fn run_from(file: BorrowedFd<'_>, stat: &str) -> nix::Result<()> {
     for part in &parts {
         match part.protection & libc::PROT_WRITE {
             0 => map_again(part, file)?,
-            _ => copy(part)?,
+            _ => copy(part, file)?,
         }
     }
     for header in headers.iter().filter(|header| header.p_type == libc::PT_GNU_RELRO) {
@@ -99,15 +99,25 @@ fn map_again(part: &Part, file: BorrowedFd<'_>) -> nix::Result<()> {
     mapped(unsafe { libc::mmap(start, len, part.protection, flags, file.as_raw_fd(), offset) }).map(drop)
 }
 
-fn copy(part: &Part) -> nix::Result<()> {
+/// Maps a part from the new file elsewhere, brings the pages that differ up to date, and moves it to its place.
+fn copy(part: &Part, file: BorrowedFd<'_>) -> nix::Result<()> {
     let (start, len) = (part.start as *mut c_void, (part.end - part.start) as usize);
-    let (protection, flags) = (part.protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: new memory at a place of the kernel's choice.
-    let new = mapped(unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) })?;
-    // SAFETY: both are `len` mapped bytes, the new ones writable, and they do not overlap.
-    unsafe { std::ptr::copy_nonoverlapping(start.cast::<u8>(), new.cast::<u8>(), len) };
-    // SAFETY: the pages are replaced in one step by their copy; there is no other thread that could have written to
-    // them since, and nothing here writes to a static variable.
+    let (protection, offset) = (part.protection, part.offset as i64);
+    // SAFETY: a private mapping at a place of the kernel's choice.
+    let new = mapped(unsafe {
+        libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_PRIVATE, file.as_raw_fd(), offset)
+    })?;
+    // SAFETY: `len` mapped bytes, to which nobody writes while they are looked at.
+    let old_bytes = unsafe { std::slice::from_raw_parts(start.cast::<u8>(), len) };
+    // SAFETY: `len` mapped and writable bytes that nobody else knows.
+    let new_bytes = unsafe { std::slice::from_raw_parts_mut(new.cast::<u8>(), len) };
+    for (new, old) in new_bytes.chunks_mut(PAGE as usize).zip(old_bytes.chunks(PAGE as usize)) {
+        if new != old {
+            new.copy_from_slice(old);
+        }
+    }
+    // SAFETY: the pages are replaced in one step by pages of the same content; there is no other thread that could
+    // have written to them since, and nothing here writes to a static variable.
     mapped(unsafe { libc::mremap(new, len, len, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, start) }).map(drop)
 }
 

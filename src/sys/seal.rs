@@ -8,8 +8,9 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
@@ -18,6 +19,15 @@ use super::process::{Argv, execveat};
 use super::procfs::Procfs;
 use super::remap;
 use crate::error::{Call, Context, Error, Result};
+
+/// The mount that this process runs from, until [`close`].
+static MOUNT: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// Closes what [`seal`] has left open. The kernel takes an RCU grace period for it, 0.06 ms at best and
+/// milliseconds on a busy machine: the time to do it is while the child is at work.
+pub fn close() {
+    drop(MOUNT.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
 
 /// Sees to it that this process runs from a file that nobody inside could write.
 ///
@@ -40,6 +50,7 @@ fn seal_now(proc: &Procfs) -> Result<()> {
     let sealed = File::open(format!("/proc/self/fd/{}", tree.as_raw_fd())).call("open(2)")?;
     let stat = proc.read(c"self/stat").call("read(2)").at("read /proc/self/stat")?;
     if remap::run_from(sealed.as_fd(), &stat).is_ok() {
+        MOUNT.lock().unwrap_or_else(PoisonError::into_inner).replace(tree);
         return Ok(());
     }
     let args = strings(std::env::args_os().map(OsStringExt::into_vec))?;

@@ -1,9 +1,11 @@
 //! Unix sockets that carry small messages and descriptors: unix(7).
 
+use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -15,6 +17,9 @@ use crate::error::{Call, Context, Error, Result};
 
 /// The longest message: an error with all its words.
 const LONGEST: usize = 64 * 1024;
+
+/// Where messages arrive. Of a static buffer only the pages that a message fills cost memory and time.
+static ARRIVAL: Mutex<[u8; LONGEST]> = Mutex::new([0; LONGEST]);
 
 /// A connected pair that keeps message boundaries and reports the end of the other side.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -38,10 +43,10 @@ pub fn send(to: BorrowedFd<'_>, message: &[u8], descriptor: Option<BorrowedFd<'_
 
 /// Receives one message and the descriptor that came with it; `None` at the end of the other side.
 pub fn receive(from: BorrowedFd<'_>) -> nix::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
-    let mut buffer = vec![0u8; LONGEST];
+    let mut buffer = ARRIVAL.lock().unwrap_or_else(PoisonError::into_inner);
     let mut control = nix::cmsg_space!(RawFd);
     let (len, descriptor) = loop {
-        let mut iov = [IoSliceMut::new(&mut buffer)];
+        let mut iov = [IoSliceMut::new(&mut buffer[..])];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         match recvmsg::<()>(from.as_raw_fd(), &mut iov, Some(&mut control), flags) {
             Ok(message) => {
@@ -54,15 +59,15 @@ pub fn receive(from: BorrowedFd<'_>) -> nix::Result<Option<(Vec<u8>, Option<Owne
                 }
                 break (message.bytes, descriptor);
             }
-            Err(Errno::EINTR) => continue,
+            // It ended without reading all that we said; what it said itself is still there.
+            Err(Errno::EINTR | Errno::ECONNRESET) => continue,
             Err(errno) => return Err(errno),
         }
     };
     if len == 0 && descriptor.is_none() {
         return Ok(None);
     }
-    buffer.truncate(len);
-    Ok(Some((buffer, descriptor)))
+    Ok(Some((buffer[..len].to_vec(), descriptor)))
 }
 
 /// A datagram socket bound to `name` in the directory behind `dir`.
@@ -72,12 +77,13 @@ pub fn listen_in(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A datagram socket connected to the one bound to `name` in `dir`.
+/// A datagram socket connected to the one bound to that path.
 ///
 /// `ECONNREFUSED` or `ENOENT` if nobody holds it any more.
-pub fn connect_in(dir: BorrowedFd<'_>, name: &str) -> Result<nix::Result<OwnedFd>> {
+pub fn connect_datagram(path: &Path) -> Result<nix::Result<OwnedFd>> {
     let fd = datagram()?;
-    Ok(connect(fd.as_raw_fd(), &address_in(dir, name)?).map(|()| fd))
+    let (address, _dir) = address(path)?;
+    Ok(connect(fd.as_raw_fd(), &address).map(|()| fd))
 }
 
 fn datagram() -> Result<OwnedFd> {
@@ -89,19 +95,21 @@ fn address_in(dir: BorrowedFd<'_>, name: &str) -> Result<UnixAddr> {
     UnixAddr::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()).as_str()).call("unix(7)")
 }
 
+/// The address of a path. One that is longer than an address holds is reached through a descriptor of its
+/// directory, which must live as long as the address is used.
+fn address(path: &Path) -> Result<(UnixAddr, Option<File>)> {
+    if path.as_os_str().len() < 100 {
+        return Ok((UnixAddr::new(path).call("unix(7)")?, None));
+    }
+    let dir = File::open(path.parent().unwrap_or(Path::new("/"))).call("open(2)")?;
+    let name = path.file_name().map(|n| String::from_utf8_lossy(n.as_bytes())).unwrap_or_default();
+    Ok((address_in(dir.as_fd(), &name)?, Some(dir)))
+}
+
 /// Connects to a stream socket of the host, such as an engine's console socket.
 pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).call("socket(2)")?;
-    // A longer path than an address holds is reached through a descriptor of its directory.
-    let dir;
-    let address = if path.as_os_str().len() < 100 {
-        UnixAddr::new(path).call("unix(7)")?
-    } else {
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        dir = std::fs::File::open(parent).call("open(2)")?;
-        let name = path.file_name().map(|n| String::from_utf8_lossy(n.as_bytes())).unwrap_or_default();
-        address_in(dir.as_fd(), &name)?
-    };
+    let (address, _dir) = address(path)?;
     connect(fd.as_raw_fd(), &address).call("connect(2)").at(format!("connect to {}", path.display()))?;
     Ok(fd)
 }
