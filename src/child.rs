@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, chdir, chroot, fchdir};
@@ -18,6 +19,7 @@ use crate::step::{self, Ctx, Outcome, Pointer, Step, Steps};
 use crate::sync::{Link, Message};
 use crate::sys::process::{close_all_but, exit_now, give_back_memory, set_dumpable, setns};
 use crate::sys::{path::Root, socket};
+use crate::timings;
 
 /// The life of the child, in a process of its own.
 pub fn live(plan: &Plan, mut ctx: Ctx) -> ! {
@@ -41,12 +43,21 @@ fn walk(plan: &Plan, ctx: &mut Ctx) -> Result<Infallible> {
 }
 
 fn run_all(steps: &Steps, ctx: &mut Ctx) -> Result<()> {
+    let (debugging, timed) = (log::debugging(), timings::wanted());
     for step in steps.iter() {
+        let begin = (debugging || timed).then(Instant::now);
         let outcome = step::run(step, ctx)?;
+        let took = begin.map(|begin| begin.elapsed()).unwrap_or_default();
         match &outcome {
             Outcome::Warned(text) => ctx.link.send(&Message::Note(format!("warning: {step}: {text}")))?,
-            _ if log::debugging() => ctx.link.send(&Message::Note(format!("{step}: {outcome:?}")))?,
+            _ if debugging => {
+                let time = timings::milliseconds(took);
+                ctx.link.send(&Message::Note(format!("{step}: {outcome:?} in {time:.3} ms")))?;
+            }
             _ => {}
+        }
+        if timed {
+            ctx.link.send(&Message::Took(took, step.to_string()))?;
         }
     }
     Ok(())

@@ -28,3 +28,4 @@ pub mod rootfs;
 pub mod error;
 pub mod log;
 pub mod sys;
+pub mod timings;

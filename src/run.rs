@@ -35,6 +35,7 @@ use crate::sync::{self, Link, Message};
 use crate::sys::clone::Child;
 use crate::sys::procfs::Procfs;
 use crate::sys::{process, seal, socket};
+use crate::timings;
 
 /// What a `run` or `exec` does once the program runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,8 +70,11 @@ pub fn create(ask: &Request) -> Result<()> {
 pub fn run(ask: &Request, how: Foreground) -> Result<i32> {
     let proc = Procfs::open()?;
     seal::seal(&proc)?;
+    timings::host("seal the binary");
     let bundle = Bundle::open(&ask.bundle, ask.config.as_deref())?;
+    timings::host("read config.json");
     let plan = Plan::create(&bundle, ask)?;
+    timings::host("plan");
     if how.detach {
         refuse_lone_terminal(&bundle, ask)?;
     }
@@ -86,6 +90,8 @@ pub fn run(ask: &Request, how: Foreground) -> Result<i32> {
     if let Err(e) = told.and_then(|()| until_program(&child.link)) {
         return Err(take_back(container, &bundle, e, &proc));
     }
+    timings::host("start the program");
+    timings::print();
     // Other commands may have it while the program runs, and poststart hooks may call them.
     let container = container.release()?;
     if let Err(e) = poststart(&container.state, &bundle) {
@@ -123,6 +129,7 @@ fn build(
     proc: &Procfs,
     wait_for_start: bool,
 ) -> Result<Ready> {
+    timings::host("claim the id");
     if plan.labels.reserve() {
         container.reserve_level(|reserved| plan.labels.choose(reserved))?;
     }
@@ -135,6 +142,7 @@ fn build(
         }
         None => None,
     };
+    timings::host("make the cgroup");
     let start = match wait_for_start {
         true => Some(socket::listen_in(container.dir().as_fd(), START)?),
         false => None,
@@ -147,6 +155,7 @@ fn build(
     let ctx = Ctx { opened: plan.open()?, start, ..Ctx::new(theirs, proc.try_clone()?) };
     let spawned = spawn::create(plan, ctx, cgroup.as_ref().and_then(Cgroup::clone_into));
     let child = spawned.map_err(|e| said_on(&link).unwrap_or(e))?;
+    timings::host("clone the child");
     let process = Process::describe(proc, child.pid)?;
     container.note_process(&process)?;
     container.state.process = Some(process);
@@ -161,6 +170,7 @@ fn build(
     if plan.holds_child() {
         link.go()?;
     }
+    timings::host("write down the process, let it go");
 
     // While the child sets itself up: what exec and the poststop hooks will need.
     seal::close();
@@ -174,6 +184,7 @@ fn build(
         container.created()?;
         link.go()?;
     }
+    timings::host("keep the configuration");
     let terminal = until_ready(&link, cgroup.as_ref(), || {
         // To prestart, which the spec once placed after `create`, the container counts as created.
         for (kind, status) in [(Kind::Prestart, Status::Created), (Kind::CreateRuntime, Status::Creating)] {
@@ -181,8 +192,10 @@ fn build(
         }
         Ok(())
     })?;
+    timings::host("wait until the child is ready");
     if !told {
         container.created()?;
+        timings::host("write the state");
     }
     tell_engine(&child, ask.pid_file.as_deref(), ask.pidfd_socket.as_deref())?;
     Ok(Ready { process: child, link, terminal, told })
@@ -202,6 +215,7 @@ fn until_ready(
                 link.go()?;
             }
             Some(Message::Note(text)) => note(&text),
+            Some(Message::Took(time, step)) => timings::child(time, step),
             Some(Message::Terminal(master)) => terminal = Some(master),
             Some(Message::Ready) => return Ok(terminal),
             Some(Message::Fault(e)) => return Err(e),
@@ -218,6 +232,7 @@ fn until_program(link: &Link) -> Result<()> {
             None => return Ok(()),
             Some(Message::Fault(e)) => return Err(e),
             Some(Message::Note(text)) => note(&text),
+            Some(Message::Took(time, step)) => timings::child(time, step),
             Some(other) => return Err(Error::new(format!("the child said {other:?}"))),
         }
     }

@@ -6,6 +6,7 @@
 //!             <-  Hooks                     (only with prestart or createRuntime hooks) namespaces and mounts are there
 //!   Go        ->                            the hooks have run
 //!             <-  Note(text)                something the user should know
+//!             <-  Took(time, step)          (only if somebody wants timings) how long a step took
 //!             <-  Terminal(descriptor)      (only for a terminal in the foreground)
 //!             <-  Ready                     all but the program
 //!   Go        ->                            start (in `create` this comes from `myrt start`, through a socket of its own; in `run` and
@@ -17,6 +18,7 @@
 //! An end of file before `Ready` means that the child was killed.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -32,6 +34,8 @@ pub enum Message {
     Hooks,
     /// A line for the log.
     Note(String),
+    /// How long a step took.
+    Took(Duration, String),
     /// The master side of the container's terminal.
     Terminal(OwnedFd),
     /// Everything but the program is done.
@@ -67,6 +71,7 @@ impl Link {
             Message::Go => (b'g', Vec::new(), None),
             Message::Hooks => (b'h', Vec::new(), None),
             Message::Note(text) => (b'n', text.clone().into_bytes(), None),
+            Message::Took(time, step) => (b'k', format!("{} {step}", time.as_nanos()).into_bytes(), None),
             Message::Terminal(fd) => (b't', Vec::new(), Some(fd.as_fd())),
             Message::Ready => (b'r', Vec::new(), None),
             Message::Fault(e) => {
@@ -96,6 +101,7 @@ impl Link {
             (b'g', _) => Message::Go,
             (b'h', _) => Message::Hooks,
             (b'n', _) => Message::Note(String::from_utf8_lossy(text).into_owned()),
+            (b'k', _) => took(&String::from_utf8_lossy(text))?,
             (b't', Some(fd)) => Message::Terminal(fd),
             (b'r', _) => Message::Ready,
             (b'f', _) => Message::Fault(
@@ -116,6 +122,12 @@ impl Link {
     }
 }
 
+fn took(text: &str) -> Result<Message> {
+    let (nanos, step) = text.split_once(' ').unwrap_or_default();
+    let nanos = nanos.parse().map_err(|_| Error::new("a time that cannot be read"))?;
+    Ok(Message::Took(Duration::from_nanos(nanos), step.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +141,18 @@ mod tests {
         child.send(&Message::Fault(e.clone())).unwrap();
         match parent.receive().unwrap() {
             Some(Message::Fault(back)) => assert_eq!(back.to_string(), e.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_time_arrives_with_its_step() {
+        let (parent, child) = pair().unwrap();
+        child.send(&Message::Took(Duration::from_micros(1234), "mount proc on /proc".into())).unwrap();
+        match parent.receive().unwrap() {
+            Some(Message::Took(time, step)) => {
+                assert_eq!((time.as_micros(), step.as_str()), (1234, "mount proc on /proc"));
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -30,6 +30,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::error::{Call, Context, Error, Result};
 use crate::log::{self, Format};
+use crate::timings;
 
 /// The values of `--rootless`.
 const ROOTLESS: [&str; 3] = ["true", "false", "auto"];
@@ -150,6 +151,7 @@ const COMMANDS: &[Entry] = &[
 
 /// The whole program: returns the exit status.
 pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
+    timings::begin();
     let args = as_engines_write(args.collect());
     let named = named(&args);
     let matches = match command(named).try_get_matches_from(&args) {
