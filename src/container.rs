@@ -465,7 +465,9 @@ fn inspect(path: &Path, state: &State, proc: &Procfs) -> Result<(Status, Option<
     let Some(process) = state.process.as_ref().map(|p| p.open(proc)).transpose()?.flatten() else {
         return Ok((Status::Stopped, None));
     };
-    if socket::connect_datagram(&path.join(START))?.is_ok() {
+    // It is gone once the container is started; that a file is there does not mean that somebody waits.
+    let start = path.join(START);
+    if start.exists() && socket::connect_datagram(&start)?.is_ok() {
         return Ok((Status::Created, Some(process)));
     }
     let frozen = match Cgroup::open(&state.cgroup)? {

@@ -292,6 +292,8 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
     socket::hand_over(waiting.as_fd(), b"start", theirs.as_fd())?;
     drop(theirs);
     let started = until_program(&Link::new(link));
+    // Should it stay, it says nothing: nobody answers behind it. But everybody who asks has to try.
+    drop(std::fs::remove_file(container.file(START)));
     let container = container.release()?;
     let started = started.and_then(|()| poststart(&container.state, &bundle));
     if started.is_err() {
