@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::step::Ctx;
 use crate::sync::Message;
 use crate::sys::clone::{Child, clone3};
-use crate::sys::process::{exit_now, pidfd_open, setns, wait_child};
+use crate::sys::process::{exit_now, pidfd_open, set_dumpable, setns, wait_child};
 use crate::sys::procfs::Procfs;
 use crate::sys::socket;
 
@@ -94,6 +94,11 @@ fn enter(
     proc: Option<&Procfs>,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Option<Child>> {
+    if !opened.is_empty() {
+        // Whoever is in there already could look into a process that still has the host's files open, before it
+        // has heard Go. The child inherits this.
+        set_dumpable(false).call("prctl(PR_SET_DUMPABLE)")?;
+    }
     for (joined, fd) in plan.namespaces.before.iter().zip(opened) {
         setns(fd.as_fd(), joined.kind)
             .call("setns(2)")

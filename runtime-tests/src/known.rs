@@ -156,6 +156,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("runc", "process::personality_is_what_the_config_says", "older than personality"),
     ("runc", "process::rlimit_given_twice_is_refused", "the last one wins, the spec asks for an error"),
     ("runc", "process::unknown_personality_is_refused", "older than personality"),
+    ("runc", "refused::option_that_a_cgroup_mount_does_not_take_is_refused", "drops it in silence"),
     (
         "runc",
         "rootfs::mount_label_alone_is_skipped_without_selinux",
@@ -497,6 +498,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("crun", "process::program_that_is_not_on_the_path_is_named", "other words"),
     ("crun", "process::relative_working_directory_is_refused", "no check"),
     ("crun", "process::rlimit_given_twice_is_refused", "the last one wins, the spec asks for an error"),
+    ("crun", "refused::option_that_a_cgroup_mount_does_not_take_is_refused", "drops it in silence"),
     ("crun", "rootfs::device_of_an_unknown_type_is_refused", "no check"),
     (
         "crun",
