@@ -22,11 +22,6 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     (
         "runc",
-        "attacks::process_that_exec_brings_shows_nothing_of_the_runtime",
-        "a file of its own can be seen at times",
-    ),
-    (
-        "runc",
         "attacks::symlink_at_dev_gets_no_devices_outside",
         "follows a symlink at /dev out of the rootfs (crun: CVE-2026-47766)",
     ),
