@@ -130,7 +130,7 @@ pub fn lowered_quota_holds_at_once(t: &T) {
 
 pub fn pids_limit_is_for_all_processes_of_a_container(t: &T) {
     t.needs(&[Need::Controller("pids")]);
-    let c = limited(t, json!({ "pids": { "limit": 8 } })).start();
+    let c = limited(t, json!({ "pids": { "limit": 20 } })).start();
     let count = |forks: &Value| forks["children"].as_i64().unwrap();
     let alone = c.exec(&[], &["forks 50"]).remove(0);
     assert_eq!(alone["errno"], libc::EAGAIN);
