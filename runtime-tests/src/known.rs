@@ -488,7 +488,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("crun", "namespaces::time_offsets_without_a_time_namespace_are_refused", "drops the offsets in silence"),
     ("crun", "namespaces::user_namespace_without_mappings_is_refused", "makes up a mapping"),
     ("crun", "process::missing_absolute_program_is_no_such_file", "other words"),
-    ("crun", "process::program_that_is_a_directory_is_refused", "other words"),
+    ("crun", "process::program_that_is_a_directory_is_permission_denied", "other words"),
     ("crun", "process::program_that_is_not_executable_is_permission_denied", "other words"),
     ("crun", "process::program_that_is_not_on_the_path_is_named", "other words"),
     ("crun", "process::relative_working_directory_is_refused", "no check"),

@@ -31,10 +31,9 @@ pub fn program_that_is_not_executable_is_permission_denied(t: &T) {
     t.bundle().file("/text", "text").args(&["/text"]).run().refused().says("permission denied");
 }
 
-pub fn program_that_is_a_directory_is_refused(t: &T) {
-    let output = t.bundle().args(&["/tmp"]).run().refused();
-    let phrases = ["is a directory", "permission denied"];
-    assert!(phrases.iter().any(|p| output.err.to_lowercase().contains(p)), "{}", output.err);
+pub fn program_that_is_a_directory_is_permission_denied(t: &T) {
+    // Docker before 23 makes 126 of this phrase only.
+    t.bundle().args(&["/tmp"]).run().refused().says("permission denied");
 }
 
 pub fn relative_program_is_resolved_from_the_working_directory(t: &T) {

@@ -77,7 +77,11 @@ impl Command {
     }
 
     fn unfit(&self, errno: Errno) -> Error {
-        Error::call(&format!("exec: {:?}", self.name()), errno)
+        match errno {
+            // execve(2) says EACCES of a directory, and Docker before 23 makes 126 of no other word.
+            Errno::EISDIR => Error::call(&format!("exec: {:?} is a directory", self.name()), Errno::EACCES),
+            _ => Error::call(&format!("exec: {:?}", self.name()), errno),
+        }
     }
 }
 
@@ -86,7 +90,7 @@ fn strings(texts: &[String], at: &str) -> Result<Vec<CString>> {
     texts.iter().enumerate().map(one).collect()
 }
 
-/// A regular file that we may execute, with the errno that execve(2) would give.
+/// A regular file that we may execute.
 fn executable(path: &CStr) -> nix::Result<()> {
     let kind = SFlag::from_bits_truncate(stat(path)?.st_mode) & SFlag::S_IFMT;
     match kind {
