@@ -66,6 +66,8 @@ pub struct Request {
     pub systemd_cgroup: bool,
     /// SELinux labels beyond those of the configuration.
     pub selinux: selinux::Ask,
+    /// Make no cgroup.
+    pub no_cgroup: bool,
     /// Only print the plan: needs no rights.
     pub only_look: bool,
 }
@@ -191,7 +193,12 @@ impl Plan {
         let mut plan = Plan::empty(&ask.id, ask.preserve_fds);
         plan.namespaces = Namespaces::new(spec)?;
         let rootless = !nix::unistd::geteuid().is_root() || namespaces::user::inside_one()?;
-        let cgroups = cgroup::Ask { systemd: ask.systemd_cgroup, rootless, only_look: ask.only_look };
+        let cgroups = cgroup::Ask {
+            systemd: ask.systemd_cgroup,
+            none: ask.no_cgroup,
+            rootless,
+            only_look: ask.only_look,
+        };
         let cgroup = CgroupPlan::new(spec, &ask.id, &cgroups)?;
         plan.namespaces.late_cgroup =
             plan.namespaces.has_new(libc::CLONE_NEWCGROUP) && !cgroup.record().v1.is_empty();

@@ -105,6 +105,33 @@ pub fn failure_prints_nothing_on_stdout(t: &T) {
     assert_eq!(t.bundle().args(&["/frobnicate"]).run().refused().out, "");
 }
 
+/// Creates a container as Podman's `--cgroups=disabled` does.
+fn create_without_a_cgroup(t: &T, resources: Value) -> (Bundle<'_>, crate::bundle::Output) {
+    let b = t.bundle().remove("/linux/cgroupsPath").set("/linux/resources", resources).inside(&["pause"]);
+    b.write();
+    let mut command = t.command();
+    command.args(["--cgroup-manager", "disabled", "create", "--bundle"]).arg(&b.dir).arg(&b.id);
+    let output = t.finish(command);
+    (b, output)
+}
+
+pub fn disabled_cgroup_manager_makes_no_cgroup(t: &T) {
+    // Podman leaves its device rules there.
+    let rules = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    let (b, created) = create_without_a_cgroup(t, rules);
+    created.ok();
+    let pid = t.runtime(&["state", &b.id]).ok().json()["pid"].clone();
+    assert_eq!(read(format!("/proc/{pid}/cgroup")), read("/proc/self/cgroup"));
+    t.runtime(&["start", &b.id]).ok();
+    t.runtime(&["exec", &b.id, "/inside", "exit", "0"]).ok();
+    t.runtime(&["delete", "--force", &b.id]).ok();
+}
+
+pub fn limits_without_a_cgroup_are_refused(t: &T) {
+    let (_, created) = create_without_a_cgroup(t, json!({"pids": {"limit": 10}}));
+    created.refused().says("without a cgroup");
+}
+
 pub fn command_line_of_containerds_shim_works(t: &T) {
     let b = t.bundle().inside(&["pause"]);
     b.write();

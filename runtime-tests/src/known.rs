@@ -63,6 +63,8 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "engines::invalid_versions_are_refused",
         "looks at the beginning of the version only, if at all",
     ),
+    ("runc", "engines::disabled_cgroup_manager_makes_no_cgroup", "has no --cgroup-manager"),
+    ("runc", "engines::limits_without_a_cgroup_are_refused", "has no --cgroup-manager"),
     ("runc", "engines::missing_version_is_refused", "a missing version passes"),
     ("runc", "engines::time_namespace_of_newer_docker_is_accepted", "older than time namespaces"),
     (
@@ -340,6 +342,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "engines::invalid_versions_are_refused",
         "looks at the beginning of the version only, if at all",
     ),
+    ("crun", "engines::limits_without_a_cgroup_are_refused", "drops the limits"),
     ("crun", "engines::missing_container_is_said_in_the_words_that_engines_match", "other words"),
     ("crun", "engines::time_namespace_of_newer_docker_is_accepted", "its time namespaces fail here"),
     ("crun", "engines::versions_of_the_spec_are_accepted", "knows versions up to 1.1"),

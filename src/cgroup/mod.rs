@@ -40,6 +40,8 @@ pub use stats::Stats;
 pub struct Ask {
     /// `--systemd-cgroup`: let systemd make the cgroup.
     pub systemd: bool,
+    /// `--cgroup-manager disabled`: make none. A path is passed over, device rules are with a warning; limits are refused.
+    pub none: bool,
     /// The caller has no rights over devices (it is not root, or root of a user namespace): rules are skipped.
     pub rootless: bool,
     /// Nothing will be made, so that the caller needs no right to: `myrt plan`.

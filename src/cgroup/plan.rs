@@ -48,7 +48,18 @@ impl CgroupPlan {
         let asked_path =
             linux.and_then(|l| l.cgroups_path().as_deref()).filter(|p| !p.as_os_str().is_empty());
         let (absolute, inner) = host::split(asked_path.unwrap_or(Path::new(id)))?;
+        let limited = resources.is_some_and(asks_for_limits);
         let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
+        if ask.none {
+            // Podman leaves its device rules in the configuration when it disables cgroups.
+            let unenforced = devices::parse(rules)?;
+            let why = "--cgroup-manager disabled".to_string();
+            let mut plan = CgroupPlan::without(why, limited, None, Record::default())?;
+            if !unenforced.is_empty() {
+                plan.notes.push("without a cgroup the device rules are not enforced".to_string());
+            }
+            return Ok(plan);
+        }
         let host = Host::detect()?;
         let own = if absolute { String::new() } else { host::read_proc("/proc/self/cgroup")? };
         let place = |tree: &Tree| place(tree, absolute, &inner, &own);
@@ -60,7 +71,7 @@ impl CgroupPlan {
             devices: devices::parse(rules)?,
         };
         if let Some(why) = cannot_make(&host, &record).filter(|_| !ask.only_look) {
-            return CgroupPlan::without(why, resources.is_some_and(asks_for_limits), asked_path, record);
+            return CgroupPlan::without(why, limited, asked_path, record);
         }
         let offer = host.offer()?;
         let limits = match resources {
@@ -133,7 +144,9 @@ impl CgroupPlan {
     /// One line per thing that will be done, each with the JSON pointer that asked for it ("" if none did).
     pub fn lines(&self) -> Vec<(String, String)> {
         if let Some(why) = &self.nothing {
-            return vec![(format!("no cgroup: {why}"), String::new())];
+            let none = (format!("no cgroup: {why}"), String::new());
+            let notes = self.notes.iter().map(|note| (format!("note {note}"), String::new()));
+            return std::iter::once(none).chain(notes).collect();
         }
         let mut by_version: BTreeMap<u8, Vec<&Write>> = BTreeMap::new();
         for write in &self.writes {

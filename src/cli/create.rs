@@ -88,6 +88,7 @@ impl Create {
             preserve_fds: preserved(self.preserve_fds)?,
             systemd_cgroup: global.systemd_cgroup()?,
             selinux: self.selinux.ask()?,
+            no_cgroup: global.no_cgroup(),
             only_look: false,
         })
     }

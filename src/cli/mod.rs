@@ -56,7 +56,7 @@ pub struct Global {
     /// Makes no difference: myrt sees for itself what it may do
     #[arg(long, value_parser = ROOTLESS, num_args = 0..=1, require_equals = true, hide = true)]
     rootless: Option<Option<String>>,
-    /// How cgroups are made: cgroupfs or systemd
+    /// How cgroups are made: cgroupfs, systemd, or disabled (none is)
     #[arg(long, value_name = "MANAGER")]
     cgroup_manager: Option<String>,
 }
@@ -84,8 +84,16 @@ impl Global {
         match self.cgroup_manager.as_deref() {
             None | Some("cgroupfs") => Ok(self.systemd_cgroup),
             Some("systemd") => Ok(true),
-            Some(other) => Err(Error::new(format!("cgroup manager {other:?} is not cgroupfs or systemd"))),
+            Some("disabled") => Ok(false),
+            Some(other) => {
+                Err(Error::new(format!("cgroup manager {other:?} is not cgroupfs, systemd or disabled")))
+            }
         }
+    }
+
+    /// True if no cgroup is to be made: Podman's `--cgroups=disabled`.
+    pub fn no_cgroup(&self) -> bool {
+        self.cgroup_manager.as_deref() == Some("disabled")
     }
 
     fn open_log(&self) -> Result<()> {

@@ -47,6 +47,7 @@ impl Subcommand for Plan {
             bundle: self.bundle,
             systemd_cgroup: global.systemd_cgroup()?,
             selinux: self.selinux.ask()?,
+            no_cgroup: global.no_cgroup(),
             only_look: true,
             ..Request::default()
         };
