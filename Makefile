@@ -4,7 +4,7 @@ MYRT     := target/$(TARGET)/release/myrt
 RUNTIME  ?= $(MYRT)
 PREFIX   ?= /usr/local
 
-.PHONY: build demo check test runtime-tests engines-test calibrate vm vm-shell vm-test conformance install clean help
+.PHONY: build demo check test runtime-tests engines-test calibrate vm vm-shell vm-test vm-engines conformance install clean help
 
 build: ## Build the static binary
 	@hack/deps build
@@ -35,6 +35,9 @@ vm-shell: build vm ## A shell in the VM, with what was built; what it writes is 
 
 vm-test: build vm ## runtime-tests in the VM
 	hack/vm/test $(RUNTIME)
+
+vm-engines: build vm ## SELinux under Docker and Podman in the VM
+	hack/vm/selinux-engines $(RUNTIME)
 
 engines-test: build ## What Docker, containerd and Podman do with runc, crun and myrt (docs/engines.md)
 	@hack/deps engines
