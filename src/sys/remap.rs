@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use libc::{Elf64_Phdr, c_void};
 use nix::errno::Errno;
 
+use super::caps;
+
 const PAGE: u64 = 4096;
 
 /// `struct prctl_mm_map`, linux/prctl.h.
@@ -155,8 +157,24 @@ fn exchange_exe(file: BorrowedFd<'_>, stat: &str) -> nix::Result<()> {
         auxv_size: 0,
         exe_fd: file.as_raw_fd() as u32,
     };
+    // The kernel asks for CAP_CHECKPOINT_RESTORE, then for CAP_SYS_ADMIN. Confined engines have only the second by
+    // SELinux' will; without the first in the effective set SELinux is not asked for it and notes no denial.
+    let sets = caps::get()?;
+    let lowered = sets.effective & !(1 << CAP_CHECKPOINT_RESTORE);
+    let lower = sets.effective != lowered && sets.effective & 1 << CAP_SYS_ADMIN != 0;
+    if lower {
+        caps::set(caps::Sets { effective: lowered, ..sets })?;
+    }
     let size = size_of::<MemoryMap>();
     // SAFETY: `map` is a live prctl_mm_map of exactly the size passed on, and says of our memory what the kernel does.
     let ret = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size, 0) };
-    Errno::result(ret).map(drop)
+    let exchanged = Errno::result(ret).map(drop);
+    if lower {
+        caps::set(sets)?;
+    }
+    exchanged
 }
+
+/// Capabilities by number: capabilities(7).
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_CHECKPOINT_RESTORE: u32 = 40;
