@@ -176,8 +176,8 @@ pub fn label_in_the_options_of_a_mount_comes_first(t: &T) {
 }
 
 pub fn masks_have_a_label_and_leave_the_hosts_null_device_alone(t: &T) {
-    let before = label_of(t, "/dev/null");
     let b = labelled(t).file("/secret", "secret").folder("/hidden");
+    let before = label_of(t, "/dev/null");
     let c = b.set("/linux/maskedPaths", json!(["/secret", "/hidden"])).start();
     let inside = |path| label_of(t, format!("/proc/{}/root/{path}", c.pid()));
     assert_eq!((inside("hidden"), inside("secret")), (FILES.to_string(), before.clone()));
