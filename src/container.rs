@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::fstat;
-use nix::unistd::{Pid, symlinkat};
+use nix::unistd::{Pid, UnlinkatFlags, symlinkat, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::check_id;
@@ -161,6 +161,10 @@ pub struct State {
 enum Made {
     Cgroup(cgroup::Place),
     Process(Process),
+    /// A unit that systemd is asked for, and its directory.
+    Unit(cgroup::Unit, cgroup::Place),
+    /// systemd has started it: from here on the name is nobody else's.
+    Started,
 }
 
 /// What the journal's names begin with.
@@ -279,8 +283,11 @@ impl Container {
         }
     }
 
-    /// Records the cgroup before it is made: each of its directories.
+    /// Records the cgroup before it is made: each of its directories, or systemd's unit.
     pub fn note_cgroup(&self, record: &cgroup::Record) -> Result<()> {
+        if let (Some(unit), Some(place)) = (&record.unit, &record.v2) {
+            return self.note(0, &Made::Unit(unit.clone(), place.clone()));
+        }
         let places = record.v2.iter().chain(&record.v1);
         places.enumerate().try_for_each(|(number, place)| self.note(number, &Made::Cgroup(place.clone())))
     }
@@ -288,6 +295,19 @@ impl Container {
     /// Records the process as soon as it is there. Should we be killed before, the child ends when it finds us gone.
     pub fn note_process(&self, process: &Process) -> Result<()> {
         self.note(99, &Made::Process(process.clone()))
+    }
+
+    /// Records that systemd has started the unit.
+    pub fn note_started(&self) -> Result<()> {
+        self.note(98, &Made::Started)
+    }
+
+    /// Takes back the record of a unit that systemd did not make: the name may be somebody else's.
+    pub fn forget_unit(&self) -> Result<()> {
+        let name = format!("{MADE}{:02}", 0);
+        unlinkat(&*self.lock, name.as_str(), UnlinkatFlags::NoRemoveDir)
+            .call("unlinkat(2)")
+            .at("write the journal")
     }
 
     fn note(&self, number: usize, made: &Made) -> Result<()> {
@@ -482,6 +502,8 @@ fn inspect(path: &Path, state: &State, proc: &Procfs) -> Result<(Status, Option<
 struct Journal {
     cgroup: cgroup::Record,
     processes: Vec<Process>,
+    /// systemd has started the unit.
+    started: bool,
     files: Vec<PathBuf>,
 }
 
@@ -499,6 +521,10 @@ impl Journal {
                         journal.cgroup.v2 = Some(place)
                     }
                     Ok(Made::Cgroup(place)) => journal.cgroup.v1.push(place),
+                    Ok(Made::Unit(unit, place)) => {
+                        (journal.cgroup.unit, journal.cgroup.v2) = (Some(unit), Some(place));
+                    }
+                    Ok(Made::Started) => journal.started = true,
                     Err(e) => return Err(Error::new(e.to_string()).at(file.display())),
                 }
             }
@@ -528,20 +554,48 @@ fn kill(pidfd: &OwnedFd) -> Result<()> {
 fn destroy(path: &Path, proc: &Procfs) -> Result<()> {
     let journal = Journal::read(path)?;
     let pidfds = journal.kill(proc)?;
-    match Cgroup::open(&journal.cgroup)? {
-        // The usual end: the program has exited, and took everybody along.
-        Some(cgroup) if pidfds.is_empty() && cgroup.remove_if_empty()? => {}
-        Some(cgroup) => {
-            cgroup.kill()?;
-            wait_ended(&pidfds)?;
-            cgroup.remove()?;
-        }
-        None => wait_ended(&pidfds)?,
+    match &journal.cgroup.unit {
+        None => destroy_cgroup(&journal.cgroup, &pidfds)?,
+        Some(unit) => destroy_unit(unit, &journal, path, &pidfds)?,
     }
     let removed = journal.files.iter().try_for_each(fs::remove_file).and_then(|()| fs::remove_dir(path));
     // Something else than files, or one that has come since: it goes too.
     let removed = removed.or_else(|_| fs::remove_dir_all(path));
     removed.call("unlink(2)").at(format!("remove {}", path.display()))
+}
+
+fn destroy_cgroup(record: &cgroup::Record, pidfds: &[OwnedFd]) -> Result<()> {
+    match Cgroup::open(record)? {
+        // The usual end: the program has exited, and took everybody along.
+        Some(cgroup) if pidfds.is_empty() && cgroup.remove_if_empty()? => Ok(()),
+        Some(cgroup) => {
+            cgroup.kill()?;
+            wait_ended(pidfds)?;
+            cgroup.remove()
+        }
+        None => wait_ended(pidfds),
+    }
+}
+
+/// systemd may have noticed the end by itself and forgotten the unit already, or at any moment now.
+fn destroy_unit(unit: &cgroup::Unit, journal: &Journal, path: &Path, pidfds: &[OwnedFd]) -> Result<()> {
+    if !journal.started {
+        // Whether systemd has heard of it before `create` was killed, only systemd knows.
+        wait_ended(pidfds)?;
+        return unit.stop(Some(&path.file_name().unwrap_or_default().to_string_lossy()));
+    }
+    let cgroup = Cgroup::open(&journal.cgroup)?;
+    if let Some(cgroup) = &cgroup {
+        cgroup.kill()?;
+    }
+    wait_ended(pidfds)?;
+    let stopped = unit.stop(None);
+    match cgroup {
+        Some(cgroup) if unit.own => stopped.and_then(|()| cgroup.remove()),
+        // The processes are gone and so is the cgroup: a systemd that is gone too has nothing left of it.
+        None => Ok(()),
+        Some(_) => stopped,
+    }
 }
 
 /// Waits until killed processes have exited.

@@ -201,7 +201,7 @@ impl Plan {
         };
         let cgroup = CgroupPlan::new(spec, &ask.id, &cgroups)?;
         plan.namespaces.late_cgroup =
-            plan.namespaces.has_new(libc::CLONE_NEWCGROUP) && !cgroup.record().v1.is_empty();
+            plan.namespaces.has_new(libc::CLONE_NEWCGROUP) && !cgroup.is_entered_by_clone();
         plan.enter_cgroup(&cgroup.record());
         plan.cgroup = Some(cgroup);
 
@@ -269,7 +269,8 @@ impl Plan {
 
     /// True if the parent must do something to the child before it may begin.
     pub fn holds_child(&self) -> bool {
-        self.namespaces.maps.is_some() || !self.raise.is_empty() || self.oom_score_adj.is_some()
+        let by_systemd = self.cgroup.as_ref().is_some_and(|cgroup| cgroup.unit().is_some());
+        by_systemd || self.namespaces.maps.is_some() || !self.raise.is_empty() || self.oom_score_adj.is_some()
     }
 
     /// Opens what the child inherits, in the order of the slots.

@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::bundle::{Bundle, check_id, read_process};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup, CgroupPlan, Starting, UnitPlan};
 use crate::container::{self, Container, Lasting, Process, START, State, Status, write_atomically};
 use crate::error::{Call, Context, Error, Result};
 use crate::foreground;
@@ -134,14 +134,16 @@ fn build(
         container.reserve_level(|reserved| plan.labels.choose(reserved))?;
     }
     container.state.selinux_label = plan.labels.process.as_ref().map(ToString::to_string);
-    let cgroup = match &plan.cgroup {
-        Some(plan) => {
-            plan.notes().iter().for_each(log::warn);
-            container.note_cgroup(&plan.record())?;
-            Some(plan.create()?)
+    let (mut cgroup, mut unit) = (None, None);
+    if let Some(plan) = &plan.cgroup {
+        plan.notes().iter().for_each(log::warn);
+        // A systemd that cannot be reached was asked for nothing: there is nothing to take back.
+        unit = plan.unit().map(UnitPlan::reach).transpose()?.map(|reached| (plan, reached));
+        container.note_cgroup(&plan.record())?;
+        if unit.is_none() {
+            cgroup = Some(plan.create()?);
         }
-        None => None,
-    };
+    }
     timings::host("make the cgroup");
     let start = match wait_for_start {
         true => Some(socket::listen_in(container.dir().as_fd(), START)?),
@@ -159,6 +161,11 @@ fn build(
     let process = Process::describe(proc, child.pid)?;
     container.note_process(&process)?;
     container.state.process = Some(process);
+    // systemd puts the child into its scope while we go on.
+    let unit = match unit {
+        Some((plan, reached)) => Some((plan, reached.start(child.pid.as_raw())?)),
+        None => None,
+    };
 
     if let Some(maps) = &plan.namespaces.maps {
         maps.write(proc, child.pid)?;
@@ -167,6 +174,10 @@ fn build(
         limit.raise(child.pid)?;
     }
     set_oom_score(proc, child.pid, plan.oom_score_adj)?;
+    if let Some((plan, starting)) = unit {
+        cgroup = Some(enter_unit(container, plan, starting, child.pid)?);
+        timings::host("wait for systemd");
+    }
     if plan.holds_child() {
         link.go()?;
     }
@@ -199,6 +210,27 @@ fn build(
     }
     tell_engine(&child, ask.pid_file.as_deref(), ask.pidfd_socket.as_deref())?;
     Ok(Ready { process: child, link, terminal, told })
+}
+
+/// Waits for systemd and enters the unit's directory.
+fn enter_unit(
+    container: &mut Container,
+    plan: &CgroupPlan,
+    mut starting: Starting<'_>,
+    pid: Pid,
+) -> Result<Cgroup> {
+    let started = starting.wait();
+    if starting.was_refused() {
+        container.forget_unit()?;
+    }
+    let new = started?;
+    if let (false, Some(unit)) = (new, &mut container.state.cgroup.unit) {
+        // A slice that others have made stays when we go.
+        unit.own = false;
+        container.note_cgroup(&container.state.cgroup)?;
+    }
+    container.note_started()?;
+    plan.enter(new, pid.as_raw())
 }
 
 /// Listens to the child until it is ready; returns the terminal's master if it is ours to serve.
@@ -365,8 +397,15 @@ pub fn exec(
     // Before anything of the container is entered: it may hold CAP_SYS_PTRACE over its own namespaces.
     process::set_dumpable(false).call("prctl(PR_SET_DUMPABLE)")?;
     let entered = crate::plan::entered_by_parent(container.state.namespaces);
-    let into = exec_cgroup(&container.state, cgroup.as_ref(), &proc, ask)?;
+    let by_systemd = must_attach(&container.state, cgroup.as_ref(), ask)?;
+    let into = match by_systemd {
+        Some(_) => None,
+        None => exec_cgroup(&container.state, cgroup.as_ref(), &proc, ask)?,
+    };
     let child = spawn::exec(&plan, ctx, init.as_fd(), entered, into.as_ref().map(AsFd::as_fd))?;
+    if let Some(unit) = by_systemd {
+        unit.attach(child.pid.as_raw())?;
+    }
     for limit in &plan.raise {
         limit.raise(child.pid)?;
     }
@@ -404,6 +443,20 @@ pub fn exec_process(file: &Path, bundle: &Bundle) -> Result<oci_spec::runtime::P
         }
     }
     Ok(process)
+}
+
+/// The unit that systemd must put the new process into, because the caller may not.
+fn must_attach<'a>(
+    state: &'a State,
+    cgroup: Option<&Cgroup>,
+    ask: &ExecRequest,
+) -> Result<Option<&'a cgroup::Unit>> {
+    match (&state.cgroup.unit, cgroup) {
+        (Some(unit), Some(cgroup)) if unit.is_users() && ask.sub_cgroup.is_none() => {
+            Ok((!cgroup.may_be_entered()?).then_some(unit))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The directory that the new process is cloned into: the container's cgroup, or one below it.

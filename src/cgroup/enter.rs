@@ -9,9 +9,11 @@ use std::path::{Component, Path};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, access};
 
 use super::Cgroup;
 use super::files::write_once;
+use super::host::read_proc;
 use crate::error::{Call, Context, Error, Result};
 use crate::step::{Ctx, Outcome, Slot, Step};
 use crate::sys::procfs::Procfs;
@@ -35,6 +37,17 @@ impl Cgroup {
         }
     }
 
+    /// Whether the caller may put processes there from where it is: it must own the next cgroup above both.
+    ///
+    /// A user's systemd owns its part of the tree, a login session is beside it.
+    pub fn may_be_entered(&self) -> Result<bool> {
+        let Some((place, _)) = &self.v2 else { return Ok(true) };
+        let text = read_proc("/proc/self/cgroup")?;
+        let own = Path::new(text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default());
+        let above = place.path.ancestors().find(|path| own.starts_with(path)).unwrap_or(Path::new(""));
+        Ok(access(&place.mount.join(above).join("cgroup.procs"), AccessFlags::W_OK).is_ok())
+    }
+
     /// Opens a directory below the container's, which may not lead out of it.
     pub fn below(&self, path: &Path) -> Result<OwnedFd> {
         let plain = path
@@ -45,6 +58,20 @@ impl Cgroup {
         };
         let dir = place.dir().join(path.strip_prefix("/").unwrap_or(path));
         open(&dir, PLACE, Mode::empty()).call("open(2)").at(format!("open {}", dir.display()))
+    }
+
+    /// Refuses to go on if a process is anywhere else than in the container's own directory.
+    pub(super) fn check_inside(&self, pid: i32) -> Result<()> {
+        let Some((place, _)) = &self.v2 else { return Ok(()) };
+        let text = read_proc(&format!("/proc/{pid}/cgroup"))?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        if Path::new(path) == place.path {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "the container's process is in cgroup /{path}, not in /{}",
+            place.path.display()
+        )))
     }
 
     /// Opens the directory in which a process of the container is now.

@@ -11,6 +11,7 @@ use super::limits::{self, Now, Offer, Version, Write};
 use super::make::Made;
 use super::plan::CgroupPlan;
 use super::record::{MountPoint, Place, Record};
+use super::systemd::{self, UnitPlan};
 use super::{apply, v1, v2};
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::bpf;
@@ -45,6 +46,28 @@ impl Cgroup {
         apply::all(&cgroup, &plan.writes)?;
         if !record.rootless {
             cgroup.set_devices(None, &record.devices)?;
+        }
+        Ok(cgroup)
+    }
+
+    /// Enters the directory that systemd has made and writes what systemd has no word for.
+    ///
+    /// `new` if it was made for us; `pid` is in it already, or is put there if it is a slice's.
+    pub(super) fn in_unit(plan: &CgroupPlan, new: bool, pid: i32) -> Result<Cgroup> {
+        let Some(place) = &plan.record.v2 else { return Err(Error::new("no cgroup2 tree")) };
+        let dir = v2::open(place)?;
+        if !new {
+            v2::check_usable(&dir, false)?;
+        }
+        v2::enable_controllers(place, &plan.enable, &needed(&plan.writes))?;
+        let cgroup = Cgroup { v2: Some((place.clone(), dir)), v1: Vec::new() };
+        apply::all(&cgroup, &plan.writes)?;
+        if !plan.record.rootless {
+            cgroup.set_devices(None, &plan.record.devices)?;
+        }
+        match plan.unit.as_ref().is_some_and(UnitPlan::takes_process) {
+            true => cgroup.check_inside(pid)?,
+            false => cgroup.join_all(pid)?,
         }
         Ok(cgroup)
     }
@@ -108,12 +131,17 @@ impl Cgroup {
             let needed = needed(&limits.writes);
             v2::enable_controllers(place, &needed, &needed)?;
         }
+        if rules.is_some() && record.rootless {
+            return Err(Error::new("device rules cannot be changed without rights over devices")
+                .from_config("/linux/resources/devices"));
+        }
+        if let Some(unit) = &record.unit {
+            let mut properties = systemd::of_limits(&limits.writes, self.cpu_period()?);
+            properties.extend(rules.iter().flat_map(|rules| systemd::of_devices(rules)));
+            unit.set(&properties)?;
+        }
         apply::all(self, &limits.writes)?;
         if let Some(rules) = rules {
-            if record.rootless {
-                return Err(Error::new("device rules cannot be changed without rights over devices")
-                    .from_config("/linux/resources/devices"));
-            }
             self.set_devices(Some(&record.devices), &rules)?;
             record.devices = rules;
         }
@@ -145,6 +173,13 @@ impl Cgroup {
             now.quota = text.and_then(|text| text.split_whitespace().next().map(number));
         }
         Ok(now)
+    }
+
+    /// The CPU period in force, in microseconds.
+    fn cpu_period(&self) -> Result<Option<u64>> {
+        let Some((_, dir)) = &self.v2 else { return Ok(None) };
+        let text = dir.read_if_there("cpu.max")?;
+        Ok(text.and_then(|text| text.split_whitespace().nth(1)?.parse().ok()))
     }
 
     /// Puts device rules in force: v1's own controller where there is one, else a filter on the cgroup2 tree.

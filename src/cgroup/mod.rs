@@ -2,7 +2,7 @@
 //!
 //! cgroup v2 comes first: one directory, entered by clone3(2). On legacy and hybrid hosts the container has a
 //! directory in every v1 hierarchy as well, for isolation and statistics. Order matters: limits and device rules
-//! are in force before the first process is inside. What is made is found again from the [`Record`] alone.
+//! are in force before the first process is inside. With `--systemd-cgroup` systemd makes the directory. What is made is found again from the [`Record`] alone.
 //! Words: a *hierarchy* is one mounted cgroup filesystem, the *cgroup2 tree* the one of version 2.
 
 mod apply;
@@ -20,6 +20,7 @@ mod record;
 mod remove;
 mod signal;
 mod stats;
+mod systemd;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -34,6 +35,7 @@ pub use oom::OomEvents;
 pub use plan::CgroupPlan;
 pub use record::{Driver, MountPoint, Place, Record};
 pub use stats::Stats;
+pub use systemd::{Manager, Reached, Starting, Unit, UnitPlan};
 
 /// What the command line says about cgroups.
 #[derive(Debug, Clone, Copy, Default)]

@@ -14,6 +14,7 @@ use super::group::Cgroup;
 use super::host::{self, Host, Kind, Tree};
 use super::limits::{self, Now, Write};
 use super::record::{Driver, Place, Record};
+use super::systemd::UnitPlan;
 use crate::error::{Error, Result};
 
 /// The container's cgroup as it will be.
@@ -23,10 +24,12 @@ pub struct CgroupPlan {
     pub(super) writes: Vec<Write>,
     /// Controllers of the cgroup2 tree to enable for our path.
     pub(super) enable: Vec<String>,
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
     /// Why there will be no cgroup.
-    nothing: Option<String>,
-    path_pointer: &'static str,
+    pub(super) nothing: Option<String>,
+    pub(super) path_pointer: &'static str,
+    /// systemd makes it.
+    pub(super) unit: Option<UnitPlan>,
 }
 
 /// Controllers that are enabled wherever the host has them: statistics, OOM reports and engines read their files.
@@ -40,8 +43,7 @@ impl CgroupPlan {
     /// cannot hand controllers to children.
     pub fn new(spec: &Spec, id: &str, ask: &Ask) -> Result<CgroupPlan> {
         if ask.systemd {
-            return Err(Error::new("the systemd cgroup driver is not there yet")
-                .hint("leave out --systemd-cgroup and give cgroupsPath as a path, /system.slice/web"));
+            return CgroupPlan::by_systemd(spec, id, ask);
         }
         let linux = spec.linux().as_ref();
         let resources = linux.and_then(|l| l.resources().as_ref());
@@ -69,6 +71,7 @@ impl CgroupPlan {
             v1: host.v1.iter().map(place).collect(),
             rootless: ask.rootless,
             devices: devices::parse(rules)?,
+            unit: None,
         };
         if let Some(why) = cannot_make(&host, &record).filter(|_| !ask.only_look) {
             return CgroupPlan::without(why, limited, asked_path, record);
@@ -91,6 +94,7 @@ impl CgroupPlan {
             notes: limits.notes,
             nothing: None,
             path_pointer,
+            unit: None,
         })
     }
 
@@ -116,6 +120,7 @@ impl CgroupPlan {
             notes: Vec::new(),
             nothing: Some(why),
             path_pointer: "",
+            unit: None,
         })
     }
 
@@ -129,6 +134,21 @@ impl CgroupPlan {
     /// On failure everything that was made is removed again.
     pub fn create(&self) -> Result<Cgroup> {
         Cgroup::create(self)
+    }
+
+    /// The child is in it from its first moment on: a cgroup namespace made with it has its root there.
+    pub fn is_entered_by_clone(&self) -> bool {
+        self.record.v1.is_empty() && self.unit.is_none()
+    }
+
+    /// systemd's part, if systemd makes the cgroup.
+    pub fn unit(&self) -> Option<&UnitPlan> {
+        self.unit.as_ref()
+    }
+
+    /// Makes what is left to be made once systemd has made the unit; its directory is then found.
+    pub fn enter(&self, new: bool, pid: i32) -> Result<Cgroup> {
+        Cgroup::in_unit(self, new, pid)
     }
 
     /// There will be no cgroup, because nothing was asked for and nothing could be done.
@@ -148,6 +168,13 @@ impl CgroupPlan {
             let notes = self.notes.iter().map(|note| (format!("note {note}"), String::new()));
             return std::iter::once(none).chain(notes).collect();
         }
+        if let Some(unit) = &self.unit {
+            return [unit.lines(), self.lines_of_files()].concat();
+        }
+        self.lines_of_files()
+    }
+
+    fn lines_of_files(&self) -> Vec<(String, String)> {
         let mut by_version: BTreeMap<u8, Vec<&Write>> = BTreeMap::new();
         for write in &self.writes {
             by_version.entry(write.version as u8).or_default().push(write);
@@ -210,7 +237,7 @@ fn asks_for_limits(resources: &oci_spec::runtime::LinuxResources) -> bool {
     limits::plan(resources, &offer, &Now::default()).map_or(true, |limits| !limits.writes.is_empty())
 }
 
-fn is_needed(controller: &str, writes: &[Write]) -> bool {
+pub(super) fn is_needed(controller: &str, writes: &[Write]) -> bool {
     ACCOUNTING.contains(&controller)
         || writes.iter().any(|w| w.version == limits::Version::V2 && w.controller == controller)
 }
@@ -254,7 +281,7 @@ mod tests {
     use crate::cgroup::devices::Rule;
 
     fn refused() -> Record {
-        Record { driver: Driver::Cgroupfs, v2: None, v1: Vec::new(), rootless: true, devices: Vec::new() }
+        Record { driver: Driver::Cgroupfs, rootless: true, ..Record::default() }
     }
 
     #[test]

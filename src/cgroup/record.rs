@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::devices::Rule;
+use super::systemd::Unit;
 
 /// Who makes the cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +13,8 @@ use super::devices::Rule;
 pub enum Driver {
     /// This runtime, on the cgroup filesystem.
     Cgroupfs,
+    /// systemd, as a unit.
+    Systemd,
     /// Nobody: the container runs where its caller runs.
     None,
 }
@@ -29,12 +32,16 @@ pub struct Record {
     pub rootless: bool,
     /// The device rules in force, without the defaults; an update of others leaves them alone.
     pub devices: Vec<Rule>,
+    /// systemd's unit, if systemd made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 impl Default for Record {
     /// No cgroup.
     fn default() -> Self {
-        Record { driver: Driver::None, v2: None, v1: Vec::new(), rootless: false, devices: Vec::new() }
+        let (v1, devices) = (Vec::new(), Vec::new());
+        Record { driver: Driver::None, v2: None, v1, rootless: false, devices, unit: None }
     }
 }
 
