@@ -15,12 +15,8 @@ use std::time::Duration;
 
 /// The cgroups of a container by its path, in every hierarchy.
 fn groups(t: &T, id: &str) -> Vec<PathBuf> {
-    let path = t.cgroups_path(id);
-    host::cgroup_mounts()
-        .iter()
-        .map(|m| m.join(path.trim_start_matches('/')))
-        .filter(|g| g.exists())
-        .collect()
+    let folder = t.cgroup_folder(id);
+    host::cgroup_mounts().iter().map(|m| m.join(&folder)).filter(|g| g.exists()).collect()
 }
 
 /// After this, the id must be as if it had never been used.

@@ -433,10 +433,32 @@ impl T {
 
     /// The cgroupsPath of one container, in the form that the cgroup manager in use wants.
     pub fn cgroups_path(&self, id: &str) -> String {
-        if env::var("RUNTIME_ARGS").is_ok_and(|a| a.contains("systemd")) {
+        if self.by_systemd() {
             format!("system.slice:myrt-tests:{id}")
         } else {
             format!("/{}/{}/{id}", group_parent(self.run), self.label())
+        }
+    }
+
+    /// The folder of the container with that cgroupsPath, below the mount of each hierarchy.
+    pub fn cgroup_folder(&self, id: &str) -> PathBuf {
+        if self.by_systemd() {
+            format!("system.slice/myrt-tests-{id}.scope").into()
+        } else {
+            self.cgroups_path(id).trim_start_matches('/').into()
+        }
+    }
+
+    /// systemd makes the containers' cgroups.
+    pub fn by_systemd(&self) -> bool {
+        env::var("RUNTIME_ARGS").is_ok_and(|a| a.contains("systemd"))
+    }
+
+    /// From here on systemd makes them, whatever the runner was told.
+    pub fn use_systemd(&self) {
+        if !self.by_systemd() {
+            // SAFETY: a test has one thread.
+            unsafe { env::set_var("RUNTIME_ARGS", "--systemd-cgroup") };
         }
     }
 

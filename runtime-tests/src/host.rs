@@ -32,6 +32,8 @@ pub enum Need {
     UserNamespaces,
     /// Not run by way of systemd's cgroup manager.
     Cgroupfs,
+    /// systemd is the first process here, on a unified host.
+    Systemd,
     /// A filesystem the kernel knows.
     Filesystem(&'static str),
 }
@@ -62,6 +64,9 @@ impl Need {
             Need::Cgroupfs => {
                 let args = std::env::var("RUNTIME_ARGS").unwrap_or_default();
                 lacks(!args.contains("systemd"), "the cgroupfs manager")
+            }
+            Need::Systemd => {
+                lacks(is_v2() && Path::new("/run/systemd/system").is_dir(), "systemd on a cgroup v2 host")
             }
             Need::Filesystem(name) => {
                 let known = read("/proc/filesystems");

@@ -167,19 +167,20 @@ pub fn failed_run_leaves_no_container_behind(t: &T) {
 pub fn failed_create_leaves_no_state_no_cgroup_and_no_mount(t: &T) {
     let before = host::mount_points();
     let b = t.bundle().set("/process/cwd", "/inside");
-    let (id, path) = (b.id.clone(), t.cgroups_path(&b.id));
+    let (id, folder) = (b.id.clone(), t.cgroup_folder(&b.id));
     b.refused();
     t.runtime(&["state", &id]).refused();
     assert_eq!(host::mount_points(), before);
     for dir in host::cgroup_mounts() {
-        let group = dir.join(path.trim_start_matches('/'));
+        let group = dir.join(&folder);
         assert!(!group.exists(), "{} is left", group.display());
     }
 }
 
 pub fn delete_removes_the_cgroup(t: &T) {
     let c = t.bundle().start();
-    let groups: Vec<_> = c.cgroups().all().into_iter().filter(|d| d.ends_with(&c.id)).collect();
+    let folder = t.cgroup_folder(&c.id);
+    let groups: Vec<_> = c.cgroups().all().into_iter().filter(|d| d.ends_with(&folder)).collect();
     assert!(!groups.is_empty(), "the container has a cgroup of its own");
     c.stop();
     c.delete();

@@ -34,6 +34,7 @@ mod rootfs;
 mod seccomp;
 mod selinux;
 mod state;
+mod systemd;
 mod terminal;
 
 use harness::{Options, Test, Verdict};

@@ -36,7 +36,7 @@ pub fn plan_makes_nothing(t: &T) {
     plan(&b, &[]).ok();
     assert!(!t.dir.join("state").exists());
     for mount in host::cgroup_mounts() {
-        assert!(!mount.join(t.cgroups_path(&b.id).trim_start_matches('/')).exists());
+        assert!(!mount.join(t.cgroup_folder(&b.id)).exists());
     }
 }
 
