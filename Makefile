@@ -17,7 +17,7 @@ check: ## Format, lints, unit tests and golden plans; needs no root
 	@hack/deps build
 	cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings && cargo test --locked
 
-test: build check runtime-tests ## Everything that this machine can run (as root)
+test: build check guard runtime-tests ## Everything that this machine can run (as root)
 
 runtime-tests: ## Black-box tests against RUNTIME: the host as it is, and a pure cgroup v2 view
 	@hack/deps test
@@ -45,6 +45,14 @@ engines-test: build ## What Docker, containerd and Podman do with runc, crun and
 
 conformance: build ## The OCI validation suite, built in SUITE=dir
 	hack/conformance $(SUITE) $(RUNTIME)
+
+# RUNTIMES: names on the PATH or paths, with spaces between.
+.PHONY: bench guard
+bench: build ## Measure against RUNTIMES, or all peers on the PATH; QUICK=1 ONLY=run,exec OUT=dir
+	hack/bench/run $(MYRT) $(RUNTIMES)
+
+guard: build ## Compare exact counts (system calls, instructions, memory, size) with hack/bench/budget.txt; QUICK=1 UPDATE=1
+	hack/bench/run --guard $(MYRT)
 
 install: build ## Install to PREFIX/bin
 	install -D -m 755 $(MYRT) $(DESTDIR)$(PREFIX)/bin/myrt
