@@ -302,12 +302,18 @@ impl Container {
         self.note(98, &Made::Started)
     }
 
-    /// Takes back the record of a unit that systemd did not make: the name may be somebody else's.
-    pub fn forget_unit(&self) -> Result<()> {
-        let name = format!("{MADE}{:02}", 0);
-        unlinkat(&*self.lock, name.as_str(), UnlinkatFlags::NoRemoveDir)
-            .call("unlinkat(2)")
-            .at("write the journal")
+    /// Takes back the record of a cgroup or unit that was not made: the name may be somebody else's.
+    pub fn forget_cgroup(&self) -> Result<()> {
+        let record = &self.state.cgroup;
+        let entries = record.v1.len() + usize::from(record.v2.is_some());
+        (0..entries).try_for_each(|number| {
+            let name = format!("{MADE}{number:02}");
+            match unlinkat(&*self.lock, name.as_str(), UnlinkatFlags::NoRemoveDir) {
+                // A unit has one entry, whatever its places.
+                Ok(()) | Err(Errno::ENOENT) => Ok(()),
+                Err(errno) => Err(Error::call("unlinkat(2)", errno).at("write the journal")),
+            }
+        })
     }
 
     fn note(&self, number: usize, made: &Made) -> Result<()> {

@@ -139,9 +139,10 @@ fn build(
         plan.notes().iter().for_each(log::warn);
         // A systemd that cannot be reached was asked for nothing: there is nothing to take back.
         unit = plan.unit().map(UnitPlan::reach).transpose()?.map(|reached| (plan, reached));
+        plan.refuse_strangers()?;
         container.note_cgroup(&plan.record())?;
         if unit.is_none() {
-            cgroup = Some(plan.create()?);
+            cgroup = Some(make_cgroup(container, plan)?);
         }
     }
     timings::host("make the cgroup");
@@ -212,6 +213,15 @@ fn build(
     Ok(Ready { process: child, link, terminal, told })
 }
 
+/// Makes the cgroup. What fails takes back itself what it made, and nothing else: who is in the cgroup may be strangers.
+fn make_cgroup(container: &Container, plan: &CgroupPlan) -> Result<Cgroup> {
+    let made = plan.create();
+    if made.is_err() {
+        container.forget_cgroup()?;
+    }
+    made
+}
+
 /// Waits for systemd and enters the unit's directory.
 fn enter_unit(
     container: &mut Container,
@@ -221,7 +231,7 @@ fn enter_unit(
 ) -> Result<Cgroup> {
     let started = starting.wait();
     if starting.was_refused() {
-        container.forget_unit()?;
+        container.forget_cgroup()?;
     }
     let new = started?;
     if let (false, Some(unit)) = (new, &mut container.state.cgroup.unit) {

@@ -10,6 +10,7 @@ use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process;
 use std::thread;
 use std::time::Duration;
 
@@ -580,6 +581,25 @@ pub fn runtime_that_may_start_no_process_says_so(t: &T) {
     t.finish(command).refused();
     t.runtime(&["state", &b.id]).refused();
     assert!(groups(t, &b.id).is_empty(), "a cgroup is left");
+}
+
+/// A create that is refused may not take strangers with it: its own record of the cgroup is how it cleans up.
+pub fn strangers_in_the_cgroup_outlive_a_create_that_is_refused(t: &T) {
+    t.needs(&[Need::CgroupV2, Need::Cgroupfs, Need::Only("myrt")]);
+    let group = PathBuf::from("/sys/fs/cgroup").join(t.cgroups_path("strangers").trim_start_matches('/'));
+    fs::create_dir_all(&group).unwrap();
+    let mut stranger = process::Command::new("sleep").arg("100").spawn().unwrap();
+    fs::write(group.join("cgroup.procs"), stranger.id().to_string()).unwrap();
+    let b = t.bundle().set("/linux/cgroupsPath", t.cgroups_path("strangers"));
+    let id = b.id.clone();
+    let created = b.create_with(&[]).map(|c| c.status());
+    let deleted = t.runtime(&["delete", "--force", &id]);
+    let survived = group.is_dir() && stranger.try_wait().unwrap().is_none();
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    created.expect_err("created among strangers").refused();
+    deleted.ok();
+    assert!(survived, "the stranger was killed");
 }
 
 pub fn root_without_inodes_is_refused_and_nothing_is_left(t: &T) {

@@ -82,7 +82,9 @@ pub fn name_that_ends_in_slice_is_a_slice(t: &T) {
 
 pub fn paths_of_another_form_are_refused(t: &T) {
     t.needs(&[Need::Systemd]);
-    for path in ["/system.slice/web", "web", "system.slice:a", "a/b.slice:c:d", "a--b.slice:c:d", "a.slice:b:c:d"] {
+    for path in
+        ["/system.slice/web", "web", "system.slice:a", "a/b.slice:c:d", "a--b.slice:c:d", "a.slice:b:c:d"]
+    {
         bundle(t).set("/linux/cgroupsPath", path).refused();
     }
 }
@@ -90,11 +92,14 @@ pub fn paths_of_another_form_are_refused(t: &T) {
 pub fn limits_are_in_the_files_and_in_the_properties(t: &T) {
     t.needs(&[Need::Controller("memory"), Need::Controller("pids"), Need::Controller("cpu")]);
     let c = bundle(t)
-        .set("/linux/resources", json!({
-            "memory": { "limit": 64 << 20, "reservation": 32 << 20 },
-            "pids": { "limit": 20 },
-            "cpu": { "quota": 20_000, "period": 50_000 },
-        }))
+        .set(
+            "/linux/resources",
+            json!({
+                "memory": { "limit": 64 << 20, "reservation": 32 << 20 },
+                "pids": { "limit": 20 },
+                "cpu": { "quota": 20_000, "period": 50_000 },
+            }),
+        )
         .create();
     let dir = c.cgroups().dir("");
     for (file, value, property, shown) in [
@@ -115,7 +120,11 @@ pub fn limits_and_updates_outlive_a_daemon_reload(t: &T) {
     let dir = c.cgroups().dir("");
     systemctl(t, &["daemon-reload"]);
     assert_eq!(read(dir.join("pids.max")).trim(), "20");
-    without_option(t, &["update", "--pids-limit", "30", "--memory", "33554432", "--cpu-quota", "50000", &c.id]).ok();
+    without_option(
+        t,
+        &["update", "--pids-limit", "30", "--memory", "33554432", "--cpu-quota", "50000", &c.id],
+    )
+    .ok();
     systemctl(t, &["daemon-reload"]);
     // Any property makes systemd write what it knows of the others.
     systemctl(t, &["set-property", "--runtime", &scope(&c), "CPUWeight=77"]);
@@ -176,10 +185,13 @@ pub fn device_rules_outlive_daemon_reloads_and_updates(t: &T) {
 
 pub fn annotations_are_properties_of_the_unit(t: &T) {
     let c = bundle(t)
-        .set("/annotations", json!({
-            "org.systemd.property.TimeoutStopUSec": "uint64 12000000",
-            "org.systemd.property.CollectMode": "'inactive'",
-        }))
+        .set(
+            "/annotations",
+            json!({
+                "org.systemd.property.TimeoutStopUSec": "uint64 12000000",
+                "org.systemd.property.CollectMode": "'inactive'",
+            }),
+        )
         .create();
     assert_eq!(show(t, &scope(&c), "TimeoutStopUSec"), "12s");
     assert_eq!(show(t, &scope(&c), "CollectMode"), "inactive");
@@ -215,7 +227,8 @@ pub fn commands_after_create_need_no_option(t: &T) {
     let id = c.id.as_str();
     without_option(t, &["start", id]).ok();
     let file = t.dir.join("pid");
-    without_option(t, &["exec", "--detach", "--pid-file", file.to_str().unwrap(), id, "/inside", "pause"]).ok();
+    without_option(t, &["exec", "--detach", "--pid-file", file.to_str().unwrap(), id, "/inside", "pause"])
+        .ok();
     let second = read(file).parse().unwrap();
     assert_eq!(crate::host::Cgroups::of(second).dir(""), c.cgroups().dir(""));
     without_option(t, &["pause", id]).ok();

@@ -15,6 +15,7 @@ use super::host::{self, Host, Kind, Tree};
 use super::limits::{self, Now, Write};
 use super::record::{Driver, Place, Record};
 use super::systemd::UnitPlan;
+use super::v2;
 use crate::error::{Error, Result};
 
 /// The container's cgroup as it will be.
@@ -127,6 +128,17 @@ impl CgroupPlan {
     /// What belongs into the state before anything is made.
     pub fn record(&self) -> Record {
         self.record.clone()
+    }
+
+    /// Refuses a cgroup that is there already and has processes in it, or is frozen: before it is recorded as ours, so
+    /// that nobody takes it back with the strangers in it.
+    pub fn refuse_strangers(&self) -> Result<()> {
+        match &self.record.v2 {
+            Some(place) if place.own == 0 && self.unit.is_none() => {
+                v2::check_usable(&v2::open(place)?, !self.record.v1.is_empty())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes it: the directories, the limits, the device filter; nobody is inside yet.
