@@ -35,7 +35,8 @@ fn oom_kills(dir: &Path) -> u64 {
 // ---- memory ------------------------------------------------------------------------------------
 
 pub fn hog_of_memory_is_killed(t: &T) {
-    t.needs(&[Need::Controller("memory")]);
+    // systemd removes the cgroup with its last process, and the count with it.
+    t.needs(&[Need::Controller("memory"), Need::Cgroupfs]);
     let b = limited(t, json!({ "memory": memory(32 * MIB) })).inside(&["alloc 268435456"]);
     let c = b.create();
     let dir = c.cgroups().dir("memory");
