@@ -168,6 +168,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "selinux::masks_have_a_label_and_leave_the_hosts_null_device_alone",
         "masks files with the container's own /dev/null",
     ),
+    ("crun", "attacks::cgroups_path_with_dots_is_refused", "no check"),
     (
         "crun",
         "attacks::cgroups_path_with_dots_reaches_no_other_cgroup",
@@ -496,6 +497,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("crun", "process::program_that_is_not_on_the_path_is_named", "other words"),
     ("crun", "process::relative_working_directory_is_refused", "no check"),
     ("crun", "process::rlimit_given_twice_is_refused", "the last one wins, the spec asks for an error"),
+    ("crun", "limits::kill_for_memory_is_an_event", "has no events command"),
     ("crun", "refused::option_that_a_cgroup_mount_does_not_take_is_refused", "drops it in silence"),
     ("crun", "rootfs::device_of_an_unknown_type_is_refused", "no check"),
     (
@@ -511,6 +513,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "seccomp::unknown_newer_calls_get_enosys_under_a_default_of_errno",
         "unknown calls get the default errno",
     ),
+    ("crun", "selinux::label_of_exec_without_selinux_is_refused", "says EINVAL and no reason"),
     (
         "crun",
         "selinux::label_without_selinux_is_refused",
