@@ -497,6 +497,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("crun", "process::program_that_is_not_on_the_path_is_named", "other words"),
     ("crun", "process::relative_working_directory_is_refused", "no check"),
     ("crun", "process::rlimit_given_twice_is_refused", "the last one wins, the spec asks for an error"),
+    (
+        "crun",
+        "hooks::failing_poststop_hook_is_a_warning_and_the_next_runs",
+        "dies of SIGPIPE if the hook ends without reading the state",
+    ),
     ("crun", "limits::kill_for_memory_is_an_event", "has no events command"),
     ("crun", "refused::option_that_a_cgroup_mount_does_not_take_is_refused", "drops it in silence"),
     ("crun", "rootfs::device_of_an_unknown_type_is_refused", "no check"),
