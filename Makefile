@@ -15,7 +15,10 @@ demo: build ## Run the main job: a real bundle, its plan, its limits and its iso
 
 check: ## Format, lints, unit tests and golden plans; needs no root
 	@hack/deps build
-	cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings && cargo test --locked
+	set -e; for crate in . runtime-tests hack/bench; do export CARGO_TARGET_DIR=$$crate/target; \
+		cargo fmt --check --manifest-path $$crate/Cargo.toml; \
+		cargo clippy --locked --all-targets --manifest-path $$crate/Cargo.toml -- -D warnings; done
+	cargo test --locked
 
 test: build check guard runtime-tests ## Everything that this machine can run (as root)
 

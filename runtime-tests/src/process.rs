@@ -3,6 +3,7 @@
 use crate::harness::{T, before_exec};
 use crate::host::{self, Need};
 use crate::read;
+use nix::unistd::{Gid, setgroups};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -109,12 +110,7 @@ pub fn additional_groups_are_exactly_those_of_the_config(t: &T) {
 pub fn groups_of_the_caller_are_dropped(t: &T) {
     let b = t.bundle().inside(&["report"]);
     let mut command = b.command("run", &[]);
-    before_exec(&mut command, || {
-        // SAFETY: `groups` is a live array of two.
-        let groups = [77, 78];
-        unsafe { libc::setgroups(2, groups.as_ptr()) };
-        Ok(())
-    });
+    before_exec(&mut command, || Ok(setgroups(&[77, 78].map(Gid::from_raw))?));
     let groups = t.finish(command).ok().probes()[0]["groups"].clone();
     assert!(groups.as_array().unwrap().iter().all(|g| g == 0), "{groups}");
 }
