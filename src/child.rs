@@ -125,7 +125,7 @@ impl Step for RunHooks {
     fn run(&self, _: &mut Ctx) -> Result<Outcome> {
         let mut state = self.state.clone();
         state["pid"] = json!(Pid::this().as_raw());
-        hooks::run(&self.hooks, self.kind, &state.to_string())?;
+        hooks::run(&self.hooks, self.kind, &state.to_string(), None)?;
         Ok(Outcome::Done)
     }
 }

@@ -24,10 +24,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::fstat;
 use nix::unistd::{Pid, UnlinkatFlags, symlinkat, unlinkat};
 use serde::{Deserialize, Serialize};
@@ -35,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::check_id;
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Call, Context, Error, Result};
-use crate::sys::process::{pidfd_open, pidfd_signal};
+use crate::sys::process::{before_exec, pidfd_open, pidfd_signal, pidfd_signal_group};
 use crate::sys::procfs::Procfs;
 use crate::sys::socket;
 
@@ -161,6 +163,8 @@ pub struct State {
 enum Made {
     Cgroup(cgroup::Place),
     Process(Process),
+    /// A hook of the host that runs: the first of its process group.
+    Hook(Process),
     /// A unit that systemd is asked for, and its directory.
     Unit(cgroup::Unit, cgroup::Place),
     /// systemd has started it: from here on the name is nobody else's.
@@ -169,6 +173,9 @@ enum Made {
 
 /// What the journal's names begin with.
 const MADE: &str = "made-";
+
+/// The entry of a hook, which is there as long as it runs.
+const HOOK: &str = "made-97";
 
 /// A container's directory, held by this command alone.
 #[derive(Debug)]
@@ -239,6 +246,18 @@ impl Container {
         let Some(lock) = lock(&path, Instant::now() + PATIENCE)? else {
             return Err(if path.exists() { held() } else { does_not_exist() });
         };
+        Container::read(path, lock)
+    }
+
+    /// Opens a container to delete it, whatever it is doing: a command that holds it is made to fail first.
+    pub fn seize(root: &Path, id: &str, proc: &Procfs) -> Result<Container> {
+        check_id(id)?;
+        let path = root.join(id);
+        let lock = lock_by_force(&path, proc)?.ok_or_else(does_not_exist)?;
+        Container::read(path, lock)
+    }
+
+    fn read(path: PathBuf, lock: Flock<File>) -> Result<Container> {
         let state = read_state(&path)?;
         Ok(Container { path, lock, lasting: Lasting::UntilDeleted, state })
     }
@@ -297,6 +316,24 @@ impl Container {
         self.note(99, &Made::Process(process.clone()))
     }
 
+    /// Lets a hook record itself before it executes: whoever reads the journal then knows every hook that runs,
+    /// whenever we are killed. Until it executes it holds the container as we do.
+    pub fn note_hook(&self, hook: &mut Command) -> Result<()> {
+        let dir = self.lock.try_clone().call("fcntl(2)")?;
+        before_exec(hook, move || {
+            let noted = Procfs::open()
+                .and_then(|proc| Process::describe(&proc, Pid::this()))
+                .and_then(|process| note(&dir, HOOK, &Made::Hook(process)));
+            noted.map_err(|e| e.errno().unwrap_or(Errno::EIO))
+        });
+        Ok(())
+    }
+
+    /// The hook has ended.
+    pub fn forget_hook(&self) -> Result<()> {
+        self.forget(HOOK)
+    }
+
     /// Records that systemd has started the unit.
     pub fn note_started(&self) -> Result<()> {
         self.note(98, &Made::Started)
@@ -306,20 +343,19 @@ impl Container {
     pub fn forget_cgroup(&self) -> Result<()> {
         let record = &self.state.cgroup;
         let entries = record.v1.len() + usize::from(record.v2.is_some());
-        (0..entries).try_for_each(|number| {
-            let name = format!("{MADE}{number:02}");
-            match unlinkat(&*self.lock, name.as_str(), UnlinkatFlags::NoRemoveDir) {
-                // A unit has one entry, whatever its places.
-                Ok(()) | Err(Errno::ENOENT) => Ok(()),
-                Err(errno) => Err(Error::call("unlinkat(2)", errno).at("write the journal")),
-            }
-        })
+        // A unit has one entry, whatever its places.
+        (0..entries).try_for_each(|number| self.forget(&entry(number)))
     }
 
     fn note(&self, number: usize, made: &Made) -> Result<()> {
-        let text = serde_json::to_string(made).map_err(|e| Error::new(format!("write the journal: {e}")))?;
-        let name = format!("{MADE}{number:02}");
-        symlinkat(text.as_str(), &*self.lock, name.as_str()).call("symlinkat(2)").at("write the journal")
+        note(&self.lock, &entry(number), made)
+    }
+
+    fn forget(&self, entry: &str) -> Result<()> {
+        match unlinkat(&*self.lock, entry, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::call("unlinkat(2)", errno).at("write the journal")),
+        }
     }
 
     /// Reserves an SELinux level: the one that `choose` picks when it sees all that are reserved.
@@ -371,23 +407,46 @@ impl Released {
     }
 }
 
-/// Removes a container whose state may be damaged or missing, whatever it is doing.
-///
-/// Returns false if there is none. A `create` at work is made to fail first: its process is killed.
-pub fn destroy_by_id(root: &Path, id: &str, proc: &Procfs) -> Result<bool> {
+/// The name of an entry of the journal.
+fn entry(number: usize) -> String {
+    format!("{MADE}{number:02}")
+}
+
+fn note(dir: &File, entry: &str, made: &Made) -> Result<()> {
+    let text = serde_json::to_string(made).map_err(|e| Error::new(format!("write the journal: {e}")))?;
+    symlinkat(text.as_str(), dir, entry).call("symlinkat(2)").at("write the journal")
+}
+
+/// Removes a container whose state may be damaged or missing, whatever it is doing; it is no error if there is none.
+pub fn destroy_by_id(root: &Path, id: &str, proc: &Procfs) -> Result<()> {
     check_id(id)?;
     let path = root.join(id);
-    if let Some(_held) = lock(&path, Instant::now())? {
-        return destroy(&path, proc).map(|()| true);
+    match lock_by_force(&path, proc)? {
+        Some(_held) => destroy(&path, proc),
+        None => Ok(()),
     }
-    if !path.exists() {
-        return Ok(false);
-    }
-    Journal::read(&path)?.kill(proc)?;
-    match lock(&path, Instant::now() + PATIENCE)? {
-        Some(_held) => destroy(&path, proc).map(|()| true),
-        None if path.exists() => Err(held()),
-        None => Ok(true),
+}
+
+/// Locks a container's directory; `None` if there is none any more.
+///
+/// While another command holds it, its processes and the hook that it runs are killed: a `create` then fails, which
+/// takes everything back itself. Again and again, because the next hook may begin meanwhile.
+fn lock_by_force(path: &Path, proc: &Procfs) -> Result<Option<Flock<File>>> {
+    let Some(dir) = open_dir(path)? else { return Ok(None) };
+    let (begin, mut deadline) = (Instant::now(), Instant::now());
+    loop {
+        let again = dir.try_clone().call("fcntl(2)")?;
+        if let Some(lock) = lock_dir(path, again, deadline)? {
+            return Ok(Some(lock));
+        }
+        if is_gone(&dir, path)? {
+            return Ok(None);
+        }
+        if begin.elapsed() > PATIENCE {
+            return Err(held());
+        }
+        Journal::read(path)?.kill(proc)?;
+        deadline = Instant::now() + Duration::from_millis(50);
     }
 }
 
@@ -403,21 +462,25 @@ fn does_not_exist() -> Error {
 
 /// Locks a container's directory; `None` if there is none, or another command holds it until `deadline`.
 fn lock(path: &Path, deadline: Instant) -> Result<Option<Flock<File>>> {
-    let dir = match File::open(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.call("open(2)").at(format!("open {}", path.display()))?,
-    };
-    lock_dir(path, dir, deadline)
+    open_dir(path)?.map_or(Ok(None), |dir| lock_dir(path, dir, deadline))
+}
+
+fn open_dir(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => other.call("open(2)").at(format!("open {}", path.display())).map(Some),
+    }
+}
+
+/// Whoever held it before may have deleted it, and another container may have its name by now.
+fn is_gone(dir: &File, path: &Path) -> Result<bool> {
+    Ok(fstat(dir).call("fstat(2)").at(format!("lock {}", path.display()))?.st_nlink == 0)
 }
 
 fn lock_dir(path: &Path, mut dir: File, deadline: Instant) -> Result<Option<Flock<File>>> {
     loop {
         match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
-            // Whoever held it before may have deleted it, and another container may have its name by now.
-            Ok(held) => {
-                let links = fstat(&*held).call("fstat(2)").at(format!("lock {}", path.display()))?.st_nlink;
-                return Ok((links > 0).then_some(held));
-            }
+            Ok(held) => return Ok((!is_gone(&held, path)?).then_some(held)),
             Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
                 dir = back;
                 std::thread::sleep(Duration::from_millis(2));
@@ -508,6 +571,7 @@ fn inspect(path: &Path, state: &State, proc: &Procfs) -> Result<(Status, Option<
 struct Journal {
     cgroup: cgroup::Record,
     processes: Vec<Process>,
+    hooks: Vec<Process>,
     /// systemd has started the unit.
     started: bool,
     files: Vec<PathBuf>,
@@ -516,13 +580,23 @@ struct Journal {
 impl Journal {
     fn read(path: &Path) -> Result<Journal> {
         let mut journal = Journal::default();
-        for entry in fs::read_dir(path).call("getdents(2)").at(format!("list {}", path.display()))? {
+        let entries = match fs::read_dir(path) {
+            // Deleted by a command that held it.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(journal),
+            other => other.call("getdents(2)").at(format!("list {}", path.display()))?,
+        };
+        for entry in entries {
             let entry = entry.call("getdents(2)")?;
             let file = entry.path();
             if entry.file_name().as_bytes().starts_with(MADE.as_bytes()) {
-                let text = fs::read_link(&file).call("readlink(2)").at(file.display())?;
+                let text = match fs::read_link(&file) {
+                    // Taken back by a command that holds it.
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                    other => other.call("readlink(2)").at(file.display())?,
+                };
                 match serde_json::from_slice(text.as_os_str().as_bytes()) {
                     Ok(Made::Process(process)) => journal.processes.push(process),
+                    Ok(Made::Hook(process)) => journal.hooks.push(process),
                     Ok(Made::Cgroup(place)) if place.controllers.is_empty() => {
                         journal.cgroup.v2 = Some(place)
                     }
@@ -539,19 +613,30 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Kills the processes that are still there; returns their descriptors.
+    /// Kills the processes that are still there, hooks with all of their groups; returns their descriptors.
     fn kill(&self, proc: &Procfs) -> Result<Vec<OwnedFd>> {
         let mut pidfds = Vec::new();
         for process in &self.processes {
             pidfds.extend(process.open(proc)?);
         }
-        pidfds.iter().try_for_each(kill)?;
+        for pidfd in &pidfds {
+            killed(pidfd_signal(pidfd.as_fd(), libc::SIGKILL))?;
+        }
+        for hook in &self.hooks {
+            let Some(pidfd) = hook.open(proc)? else { continue };
+            killed(match pidfd_signal_group(pidfd.as_fd(), libc::SIGKILL) {
+                // It lived a moment ago, and as long as it lives its number is its group's.
+                Err(Errno::EINVAL) => killpg(Pid::from_raw(hook.pid), Signal::SIGKILL),
+                other => other,
+            })?;
+            pidfds.push(pidfd);
+        }
         Ok(pidfds)
     }
 }
 
-fn kill(pidfd: &OwnedFd) -> Result<()> {
-    match pidfd_signal(pidfd.as_fd(), libc::SIGKILL) {
+fn killed(sent: nix::Result<()>) -> Result<()> {
+    match sent {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(errno) => Err(Error::call("pidfd_send_signal(2)", errno)),
     }

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, Hooks};
 
+use crate::container::Container;
 use crate::error::{Call, Context, Error, Result};
 use crate::log;
 
@@ -87,9 +88,12 @@ pub fn check(hooks: &Option<Hooks>) -> Result<()> {
 }
 
 /// Runs hooks in order; the first one that fails ends it.
-pub fn run(hooks: &[Hook], kind: Kind, state: &str) -> Result<()> {
+///
+/// With `holder`, which must be held, whoever deletes the container by force ends the hook too, also if this process
+/// is gone by then: nobody would look at its timeout any more, and what it sets up would be for nothing.
+pub fn run(hooks: &[Hook], kind: Kind, state: &str, holder: Option<&Container>) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, state)
+        run_one(hook, state, holder)
             .at(format!("run hook {}", hook.path().display()))
             .from_config(format!("{}/{index}", kind.pointer()))?;
     }
@@ -99,13 +103,13 @@ pub fn run(hooks: &[Hook], kind: Kind, state: &str) -> Result<()> {
 /// Runs hooks in order; one that fails is a warning and the next one runs (runtime.md, "Lifecycle", 13).
 pub fn run_all(hooks: &[Hook], kind: Kind, state: &str) {
     for (index, hook) in hooks.iter().enumerate() {
-        if let Err(e) = run(std::slice::from_ref(hook), kind, state) {
+        if let Err(e) = run(std::slice::from_ref(hook), kind, state, None) {
             log::warn(format!("{}/{index}: {}", kind.pointer(), e.line()));
         }
     }
 }
 
-fn run_one(hook: &Hook, state: &str) -> Result<()> {
+fn run_one(hook: &Hook, state: &str, holder: Option<&Container>) -> Result<()> {
     let args = hook.args().as_deref().unwrap_or_default();
     let mut command = Command::new(hook.path());
     if let Some((name, rest)) = args.split_first() {
@@ -124,14 +128,14 @@ fn run_one(hook: &Hook, state: &str) -> Result<()> {
     let stderr = said.try_clone().call("fcntl(2)")?;
     command.stdin(stdin).stdout(Stdio::null()).stderr(stderr);
     let deadline = hook.timeout().map(|s| Instant::now() + Duration::from_secs(s as u64));
-    let mut child = command.spawn().call("execve(2)")?;
-    let group = Pid::from_raw(child.id() as i32);
-    let Some(status) = wait(&mut child, deadline)? else {
-        // The hook may have ended right now; its group may not.
-        let _ = killpg(group, Signal::SIGKILL);
-        child.wait().call("waitpid(2)")?;
-        return Err(Error::new("timed out").hint("it was killed with everything in its process group"));
-    };
+    if let Some(container) = holder {
+        container.note_hook(&mut command)?;
+    }
+    let ended = wait_for(command.spawn().call("execve(2)"), deadline);
+    if let Some(container) = holder {
+        container.forget_hook()?;
+    }
+    let status = ended?;
     if status.success() {
         return Ok(());
     }
@@ -139,6 +143,19 @@ fn run_one(hook: &Hook, state: &str) -> Result<()> {
     said.rewind().and_then(|()| said.take(4096).read_to_end(&mut text)).call("read(2)")?;
     let said = String::from_utf8_lossy(&text);
     Err(Error::new(format!("{status}; stderr: {:?}", said.trim_end())))
+}
+
+/// Waits for the hook, and kills it with all of its group at the deadline.
+fn wait_for(child: Result<Child>, deadline: Option<Instant>) -> Result<ExitStatus> {
+    let mut child = child?;
+    let group = Pid::from_raw(child.id() as i32);
+    let Some(status) = wait(&mut child, deadline)? else {
+        // The hook may have ended right now; its group may not.
+        let _ = killpg(group, Signal::SIGKILL);
+        child.wait().call("waitpid(2)")?;
+        return Err(Error::new("timed out").hint("it was killed with everything in its process group"));
+    };
+    Ok(status)
 }
 
 /// An empty file that is nowhere. Not executable, or a host with `vm.memfd_noexec=2` refuses it.
@@ -155,10 +172,7 @@ fn file_in_memory(name: &str) -> Result<File> {
 const NOEXEC_SEAL: u32 = 8;
 
 /// Waits for the hook; `None` if the deadline comes first.
-fn wait(
-    child: &mut std::process::Child,
-    deadline: Option<Instant>,
-) -> Result<Option<std::process::ExitStatus>> {
+fn wait(child: &mut Child, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
     let Some(deadline) = deadline else { return child.wait().call("waitpid(2)").map(Some) };
     let pidfd = crate::sys::process::pidfd_open(Pid::from_raw(child.id() as i32)).call("pidfd_open(2)")?;
     match crate::container::exited(&pidfd, deadline.saturating_duration_since(Instant::now()))? {

@@ -200,7 +200,8 @@ fn build(
     let terminal = until_ready(&link, cgroup.as_ref(), || {
         // To prestart, which the spec once placed after `create`, the container counts as created.
         for (kind, status) in [(Kind::Prestart, Status::Created), (Kind::CreateRuntime, Status::Creating)] {
-            hooks::run(hooks::of(bundle.spec.hooks(), kind), kind, &oci_state(&container.state, status))?;
+            let state = oci_state(&container.state, status);
+            hooks::run(hooks::of(bundle.spec.hooks(), kind), kind, &state, Some(container))?;
         }
         Ok(())
     })?;
@@ -348,7 +349,7 @@ pub fn start(root: &Path, id: &str) -> Result<()> {
 /// Runs the poststart hooks. Nobody holds the container meanwhile: a hook may call the runtime.
 fn poststart(state: &State, bundle: &Bundle) -> Result<()> {
     let list = hooks::of(bundle.spec.hooks(), Kind::Poststart);
-    hooks::run(list, Kind::Poststart, &oci_state(state, Status::Running))
+    hooks::run(list, Kind::Poststart, &oci_state(state, Status::Running), None)
 }
 
 fn stop(state: &State, proc: &Procfs) -> Result<()> {
@@ -540,10 +541,12 @@ fn signal(pidfd: &OwnedFd, number: i32) -> Result<()> {
 pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
     check_id(id)?;
     let proc = Procfs::open()?;
-    let container = match Container::open(root, id) {
-        Ok(container) => container,
-        Err(_) if force => return container::destroy_by_id(root, id, &proc).map(drop),
-        Err(e) => return Err(e),
+    let container = match force {
+        false => Container::open(root, id)?,
+        true => match Container::seize(root, id, &proc) {
+            Ok(container) => container,
+            Err(_) => return container::destroy_by_id(root, id, &proc),
+        },
     };
     match container.status(&proc)? {
         Status::Stopped | Status::Created => {}

@@ -1,7 +1,7 @@
 //! Faults that must be survived: each ends with a clear error or a whole container, and nothing is left behind.
 
 use crate::bundle::{Bundle, Output};
-use crate::harness::{T, before_exec, wait_for};
+use crate::harness::{Running, T, before_exec, wait_for};
 use crate::host::{self, Need, lives};
 use crate::read;
 use nix::mount::{MsFlags, mount};
@@ -32,18 +32,53 @@ fn force_cleans_up(t: &T, id: &str) {
     c.delete_by_force().ok();
 }
 
-/// `create` is killed while a hook of this kind runs; then all is cleaned up from the id alone.
-#[track_caller]
-fn create_killed_in_a_hook(t: &T, kind: &str) {
+/// Begins a `create` that waits in a hook of this kind, which has a child of its own. The numbers are the host's.
+fn waiting_in_a_hook<'t>(t: &'t T, kind: &str) -> (Bundle<'t>, Running<'t>, [i64; 2]) {
     let script = t.dir.join("waiting");
-    fs::write(&script, "#!/bin/sh\n: > $(dirname $0)/reached\nexec sleep 1000\n").unwrap();
+    let waits =
+        |file: &str| format!("read pid rest < /proc/self/stat; echo $pid > {}/{file}", t.dir.display());
+    let text = format!("#!/bin/sh\nsh -c '{}; exec sleep 1000' &\n{}; wait\n", waits("child"), waits("hook"));
+    fs::write(&script, text).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let b = t.bundle().hook(kind, json!({ "path": script }));
     let running = t.begin(b.command("create", &[]));
-    wait_for("the hook", || t.dir.join("reached").exists().then_some(()));
+    let pids = ["hook", "child"].map(|name| {
+        let file = t.dir.join(name);
+        let pid = wait_for("the hook", || fs::read_to_string(&file).ok()?.trim().parse().ok());
+        fs::remove_file(file).unwrap();
+        pid
+    });
+    (b, running, pids)
+}
+
+/// `create` is killed while a hook of this kind runs; then all is cleaned up from the id alone.
+#[track_caller]
+fn create_killed_in_a_hook(t: &T, kind: &str) {
+    let (b, running, _) = waiting_in_a_hook(t, kind);
     running.signal(Signal::SIGKILL);
     running.wait();
     force_cleans_up(t, &b.id);
+}
+
+pub fn hook_of_a_killed_create_is_ended_by_delete(t: &T) {
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let (b, running, pids) = waiting_in_a_hook(t, kind);
+        running.signal(Signal::SIGKILL);
+        running.wait();
+        t.runtime(&["delete", "--force", &b.id]).ok();
+        wait_for("the hook and its child are gone", || pids.iter().all(|pid| !lives(*pid)).then_some(()));
+    }
+}
+
+pub fn create_that_is_stuck_in_a_hook_is_ended_by_delete(t: &T) {
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let (b, running, pids) = waiting_in_a_hook(t, kind);
+        t.runtime(&["delete", "--force", &b.id]).ok();
+        running.wait().refused();
+        wait_for("the hook and its child are gone", || pids.iter().all(|pid| !lives(*pid)).then_some(()));
+        t.runtime(&["state", &b.id]).refused();
+        assert!(groups(t, &b.id).is_empty(), "{kind}: a cgroup is left");
+    }
 }
 
 pub fn create_killed_in_a_prestart_hook_is_cleaned_up_by_id(t: &T) {
@@ -253,6 +288,9 @@ pub fn delete_never_succeeds_while_the_cgroup_is_there(t: &T) {
 
 pub fn bundle_that_vanished_hinders_no_delete(t: &T) {
     let c = t.bundle().start();
+    // crun's `start` does not wait for the program to be executed.
+    let exe = format!("/proc/{}/exe", c.pid());
+    wait_for("the program", || fs::read_link(&exe).is_ok_and(|exe| exe.ends_with("inside")).then_some(()));
     fs::remove_dir_all(&c.bundle.dir).unwrap();
     c.stop();
     c.delete();

@@ -101,12 +101,14 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "faults::create_killed_in_a_prestart_hook_is_cleaned_up_by_id",
         "leaks the cgroup: its path is known from the state alone",
     ),
+    ("runc", "faults::create_that_is_stuck_in_a_hook_is_ended_by_delete", "waits for the hook"),
     (
         "runc",
         "faults::delete_never_succeeds_while_the_cgroup_is_there",
         "reports success though a cgroup is left",
     ),
     ("runc", "faults::empty_state_hinders_neither_list_nor_delete", "cannot delete without its state"),
+    ("runc", "faults::hook_of_a_killed_create_is_ended_by_delete", "the hook runs on"),
     ("runc", "faults::missing_state_hinders_neither_list_nor_delete", "cannot delete without its state"),
     ("runc", "faults::of_many_creates_of_one_id_exactly_one_wins", "two creates can remove each other"),
     ("runc", "faults::truncated_state_hinders_neither_list_nor_delete", "cannot delete without its state"),
@@ -408,6 +410,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "faults::create_killed_in_a_prestart_hook_is_cleaned_up_by_id",
         "leaks the cgroup: its path is known from the state alone",
     ),
+    ("crun", "faults::create_that_is_stuck_in_a_hook_is_ended_by_delete", "waits for the hook"),
     (
         "crun",
         "faults::delete_never_succeeds_while_the_cgroup_is_there",
@@ -419,6 +422,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "cannot find the process without its state",
     ),
     ("crun", "faults::few_descriptors_are_an_error_or_enough", "leaves the cgroup"),
+    ("crun", "faults::hook_of_a_killed_create_is_ended_by_delete", "the hook runs on"),
     (
         "crun",
         "faults::missing_state_hinders_neither_list_nor_delete",

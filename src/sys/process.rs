@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -14,19 +16,33 @@ pub fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Sends a signal (any number, real-time ones too) to the process behind a pidfd.
+/// Sends a signal (any number, real-time ones too) to the process behind a pidfd. See pidfd_send_signal(2).
 pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
-    // SAFETY: a null siginfo is allowed; the descriptor is live.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
+    send_signal(pidfd, signal, 0)
+}
+
+/// Sends a signal to the process group that the process behind a pidfd leads.
+///
+/// `EINVAL` before Linux 6.9.
+pub fn pidfd_signal_group(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 4;
+    send_signal(pidfd, signal, PIDFD_SIGNAL_PROCESS_GROUP)
+}
+
+fn send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: u32) -> nix::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is borrowed for the call; a null siginfo asks for the defaults of kill(2).
+    let ret =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, flags) };
     Errno::result(ret).map(drop)
+}
+
+/// Lets the process that will be `command` do something before it is that program. An error keeps it from it.
+///
+/// The caller must be single-threaded: the new process has only the calling thread.
+pub fn before_exec(command: &mut Command, act: impl Fn() -> nix::Result<()> + Send + Sync + 'static) {
+    // SAFETY: without other threads there are no locks whose holder the new process could miss.
+    unsafe { command.pre_exec(move || Ok(act()?)) };
 }
 
 /// Moves this process (for a pid or time namespace: its future children) into the namespaces `flags`
