@@ -86,10 +86,28 @@ pub fn error_is_on_stderr_too_when_there_is_a_log(t: &T) {
     command.args(["state", "never-created"]);
     let output = t.finish(command).refused();
     let message = errors(&log)[0]["msg"].as_str().unwrap().to_string();
-    // A hint may follow: on a line of its own here, in brackets there.
-    let message = message.split(" (hint:").next().unwrap();
-    assert!(output.err.contains(message), "{} is not in {}", message, output.err);
+    assert!(output.err.contains(&message), "{} is not in {}", message, output.err);
     assert_eq!(output.out, "");
+}
+
+pub fn command_line_that_cannot_be_read_is_one_error_in_the_log(t: &T) {
+    let lines: [&[&str]; 5] = [
+        &["create", "--frob", "some-id"],
+        &["exec", "--frob", "some-id", "x"],
+        &["kill"],
+        &["create"],
+        &["frob"],
+    ];
+    for line in lines {
+        let (mut command, log) = logging(t, "json");
+        command.args(line);
+        let output = t.finish(command).refused();
+        let errors = errors(&log);
+        assert_eq!(errors.len(), 1, "{line:?}: {errors:?}");
+        let message = errors[0]["msg"].as_str().unwrap().trim();
+        assert!(!message.is_empty() && output.err.contains(message), "{message} is not in {}", output.err);
+        fs::remove_file(log).unwrap();
+    }
 }
 
 pub fn success_logs_no_error(t: &T) {

@@ -333,6 +333,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "engines::descriptors_of_the_caller_are_closed_after_create",
         "the created container keeps them until start",
     ),
+    (
+        "crun",
+        "engines::command_line_that_cannot_be_read_is_one_error_in_the_log",
+        "opens the log when the command line is read",
+    ),
     ("crun", "engines::existing_container_is_said_in_the_words_that_engines_match", "other words"),
     ("crun", "engines::features_describes_cgroups_and_labels", "has no features command"),
     ("crun", "engines::features_describes_seccomp", "has no features command"),

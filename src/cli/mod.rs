@@ -21,9 +21,9 @@ pub mod start;
 pub mod state;
 pub mod update;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -97,12 +97,15 @@ impl Global {
     }
 
     fn open_log(&self) -> Result<()> {
-        let format = match self.log_format.as_str() {
-            "text" => Format::Text,
-            "json" => Format::Json,
-            other => return Err(Error::new(format!("log format {other:?} is not text or json"))),
-        };
-        log::open(self.log.as_deref(), format, self.debug)
+        log::open(self.log.as_deref(), format(&self.log_format)?, self.debug)
+    }
+}
+
+fn format(name: &str) -> Result<Format> {
+    match name {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        other => Err(Error::new(format!("log format {other:?} is not text or json"))),
     }
 }
 
@@ -165,7 +168,11 @@ pub fn main(args: impl Iterator<Item = OsString>) -> u8 {
     let matches = match command(named).try_get_matches_from(&args) {
         Ok(matches) => matches,
         Err(e) if e.kind() == ErrorKind::DisplayHelp => return status(say(e).map(|()| 0), 1),
-        Err(e) => return status(Err(usage(&e)), 1),
+        Err(e) => {
+            // If there can be no log there is nothing to say of it: what is wrong is the command line.
+            drop(open_log_of(&args));
+            return status(Err(usage(&e)), 1);
+        }
     };
     let (Some(entry), Some((_, options)), false) = (named, matches.subcommand(), matches.get_flag("version"))
     else {
@@ -187,6 +194,22 @@ fn status(result: Result<u8>, failure: u8) -> u8 {
         log::error(&e);
         failure
     })
+}
+
+/// Opens the log that a command line names which cannot be read as a whole: an engine looks for the failure there.
+fn open_log_of(args: &[OsString]) -> Result<()> {
+    let name = value_of(args, "--log-format").unwrap_or(OsStr::new("text"));
+    log::open(value_of(args, "--log").map(Path::new), format(&name.to_string_lossy())?, false)
+}
+
+/// The value of a global option, as `--option value` or `--option=value`; the last one counts.
+fn value_of<'a>(args: &'a [OsString], option: &str) -> Option<&'a OsStr> {
+    let before = &args[..command_at(args).unwrap_or(args.len())];
+    let value = |at: usize| match before[at] == option {
+        true => before.get(at + 1).map(OsString::as_os_str),
+        false => before[at].to_str()?.strip_prefix(option)?.strip_prefix('=').map(OsStr::new),
+    };
+    (0..before.len()).rev().find_map(value)
 }
 
 /// What engines write in a way that clap does not know: `-no-subreaper` with one dash (but not where it may be
@@ -288,6 +311,19 @@ mod tests {
         assert_eq!(written("myrt --rootless auto list"), written("myrt --rootless list"));
         assert_eq!(written("myrt --rootless=true list").len(), 3);
         assert_eq!(written("myrt --rootless list").len(), 3);
+    }
+
+    #[test]
+    fn the_log_is_found_on_a_command_line_that_cannot_be_read() {
+        let log = |line: &str| {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            value_of(&args, "--log").map(OsStr::to_os_string)
+        };
+        assert_eq!(log("myrt --log a --frob run"), Some("a".into()));
+        assert_eq!(log("myrt --frob --log=a --log-format=json"), Some("a".into()));
+        assert_eq!(log("myrt --log a --log b run --frob"), Some("b".into()));
+        assert_eq!(log("myrt --log-format json exec a sh --log b"), None, "this is the program's");
+        assert_eq!(log("myrt --log"), None);
     }
 
     #[test]
