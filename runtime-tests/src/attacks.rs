@@ -476,23 +476,18 @@ pub fn folder_exchanged_for_a_symlink_leads_no_mount_outside(t: &T) {
     swapping.join().unwrap();
 }
 
+/// The runtime, held for a while at each of these system calls.
+fn held_at(t: &T, call: &str) -> Command {
+    let (trace, hold) = (format!("trace={call}"), format!("inject={call}:delay_enter=400000"));
+    t.traced(&["-f", "-o", "/dev/null", "-e", &trace, "-e", &hold])
+}
+
 pub fn process_that_exec_brings_shows_nothing_of_the_runtime(t: &T) {
     // CVE-2016-9962: while exec sets its process up in the container, that process still has the runtime's files
     // open. strace holds it there, so that what watches from inside has all the time that it needs.
     t.needs(&[Need::Program("strace")]);
     let c = t.bundle().inside(&["watch 6000"]).start_as_is();
-    let mut command = Command::new("strace");
-    command.args([
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=execve",
-        "-e",
-        "inject=execve:delay_enter=400000",
-    ]);
-    command.arg(&t.runtime).arg("--root").arg(t.dir.join("state"));
+    let mut command = held_at(t, "execve");
     command.args(["exec", &c.id, "/inside", "sleep", "500"]);
     t.finish(command).ok();
     shows_only_the_containers_own(&c);
@@ -525,18 +520,7 @@ pub fn process_that_joins_namespaces_shows_nothing_of_the_runtime(t: &T) {
     let b = t.bundle().user_namespace().without_namespace("user");
     let b = b.join_namespace("user", &ns("user")).join_namespace("pid", &ns("pid")).inside(&["sleep 700"]);
     b.write();
-    let mut command = Command::new("strace");
-    command.args([
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=recvmsg",
-        "-e",
-        "inject=recvmsg:delay_enter=400000",
-    ]);
-    command.arg(&t.runtime).arg("--root").arg(t.dir.join("state"));
+    let mut command = held_at(t, "recvmsg");
     command.args(["run", "--bundle"]).arg(&b.dir).arg(&b.id);
     t.finish(command).ok();
     shows_only_the_containers_own(&c);

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
 use std::time::Duration;
@@ -207,40 +207,39 @@ pub fn closed_stdio_is_no_fault(t: &T) {
     assert!([8, 101].contains(&code), "{code}");
 }
 
-pub fn root_that_is_a_file_is_refused(t: &T) {
-    let root = t.dir.join("root-file");
-    fs::write(&root, "").unwrap();
-    let b = t.bundle();
-    b.write();
-    let mut command = t.command_at(&root);
-    command.args(["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
-    t.finish(command).refused();
-    assert!(groups(t, &b.id).is_empty());
+/// A directory for the state with a tmpfs of its own.
+fn small_root(t: &T, name: &str, flags: MsFlags, options: &str) -> PathBuf {
+    let root = t.dir.join(name);
+    fs::create_dir(&root).unwrap();
+    mount(Some("tmpfs"), &root, Some("tmpfs"), flags, Some(options)).unwrap();
+    root
 }
 
-pub fn root_that_is_read_only_is_refused(t: &T) {
-    let root = t.dir.join("root-ro");
-    fs::create_dir(&root).unwrap();
-    mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+/// `create` is refused where the state cannot be kept, and leaves nothing.
+#[track_caller]
+fn root_is_refused(t: &T, root: &Path) {
     let b = t.bundle();
     b.write();
-    let mut command = t.command_at(&root);
-    command.args(["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
-    t.finish(command).refused();
-    assert!(groups(t, &b.id).is_empty());
-}
-
-pub fn root_on_a_full_disk_is_refused_and_nothing_is_left(t: &T) {
-    let root = t.dir.join("root-full");
-    fs::create_dir(&root).unwrap();
-    mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("size=4k")).unwrap();
-    fs::write(root.join("filler"), [0; 4096]).unwrap();
-    let b = t.bundle();
-    b.write();
-    let mut command = t.command_at(&root);
+    let mut command = t.command_at(root);
     command.args(["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
     t.finish(command).refused();
     assert!(groups(t, &b.id).is_empty(), "a cgroup is left");
+}
+
+pub fn root_that_is_a_file_is_refused(t: &T) {
+    let root = t.dir.join("root-file");
+    fs::write(&root, "").unwrap();
+    root_is_refused(t, &root);
+}
+
+pub fn root_that_is_read_only_is_refused(t: &T) {
+    root_is_refused(t, &small_root(t, "root-ro", MsFlags::MS_RDONLY, ""));
+}
+
+pub fn root_on_a_full_disk_is_refused_and_nothing_is_left(t: &T) {
+    let root = small_root(t, "root-full", MsFlags::empty(), "size=4k");
+    fs::write(root.join("filler"), [0; 4096]).unwrap();
+    root_is_refused(t, &root);
 }
 
 pub fn root_that_is_missing_is_made(t: &T) {
@@ -409,14 +408,6 @@ pub fn many_thousand_arguments_and_variables_are_passed(t: &T) {
 
 // ---- at each system call ----------------------------------------------------------------------
 
-/// strace in front of the runtime, with options of its own.
-fn traced(t: &T, options: &[&str]) -> std::process::Command {
-    let mut command = std::process::Command::new("strace");
-    command.args(["-qq"]).args(options).arg(&t.runtime).arg("--root").arg(t.dir.join("state"));
-    command.current_dir(&t.dir).stdin(std::process::Stdio::null());
-    command
-}
-
 /// Each system call in a trace, with its number among those of its name in the same process, in order.
 fn calls(trace: &str) -> Vec<(String, usize)> {
     let mut counts = std::collections::HashMap::new();
@@ -450,7 +441,7 @@ pub fn create_killed_at_a_system_call_is_cleaned_up_by_id(t: &T) {
     let trace = t.dir.join("trace");
     let create = |b: &Bundle, options: &[&str]| {
         b.write();
-        let mut command = traced(t, options);
+        let mut command = t.traced(options);
         command.args(["create", "--bundle"]).arg(&b.dir).arg(&b.id);
         t.finish(command)
     };
@@ -550,7 +541,7 @@ pub fn confining_call_that_fails_is_an_error_or_changes_nothing(t: &T) {
         );
         let b = b.inside(&["report"]);
         b.write();
-        let mut command = traced(t, options);
+        let mut command = t.traced(options);
         command.args(["run", "--bundle"]).arg(&b.dir).arg(&b.id);
         let output = t.finish(command);
         if output.code != 0 {
@@ -641,23 +632,13 @@ pub fn strangers_in_the_cgroup_outlive_a_create_that_is_refused(t: &T) {
 }
 
 pub fn root_without_inodes_is_refused_and_nothing_is_left(t: &T) {
-    let root = t.dir.join("root-full");
-    fs::create_dir(&root).unwrap();
-    mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("nr_inodes=1")).unwrap();
-    let b = t.bundle();
-    b.write();
-    let mut command = t.command_at(&root);
-    command.args(["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
-    t.finish(command).refused();
-    assert!(groups(t, &b.id).is_empty(), "a cgroup is left");
+    root_is_refused(t, &small_root(t, "root-full", MsFlags::empty(), "nr_inodes=1"));
 }
 
 pub fn root_that_fills_up_on_the_way_leaves_nothing(t: &T) {
     for inodes in 2..9 {
-        let root = t.dir.join(format!("state-{inodes}"));
-        fs::create_dir(&root).unwrap();
-        let data = format!("nr_inodes={inodes}");
-        mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some(data.as_str())).unwrap();
+        let (name, options) = (format!("state-{inodes}"), format!("nr_inodes={inodes}"));
+        let root = small_root(t, &name, MsFlags::empty(), &options);
         let b = t.bundle().inside(&["pause"]);
         b.write();
         let call = |args: &[&str]| {

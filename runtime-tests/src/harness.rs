@@ -485,6 +485,14 @@ impl T {
         command
     }
 
+    /// strace with these options, and the runtime behind it.
+    pub fn traced(&self, options: &[&str]) -> Command {
+        let mut command = Command::new("strace");
+        command.arg("-qq").args(options).arg(&self.runtime).arg("--root").arg(self.dir.join("state"));
+        command.current_dir(&self.dir).stdin(Stdio::null());
+        command
+    }
+
     /// Runs a command of the runtime to its end.
     pub fn runtime(&self, args: &[&str]) -> Output {
         let mut command = self.command();
