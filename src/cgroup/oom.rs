@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::uio::pread;
 
 use super::files::{Dir, keyed};
 use super::group::Cgroup;
 use super::limits::Version;
 use crate::error::{Call, Context, Error, Result};
-use crate::sys::cgroupfs::eventfd;
 
 impl Cgroup {
     /// How many processes the OOM killer took, ever. 0 without a memory controller.
@@ -36,10 +36,11 @@ impl Cgroup {
         let bell = match version {
             Version::V2 => None,
             Version::V1 => {
-                let bell = eventfd().call("eventfd(2)").at(&step)?;
+                let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+                let bell = EventFd::from_flags(flags).call("eventfd(2)").at(&step)?;
                 let request = format!("{} {}", bell.as_raw_fd(), file.as_raw_fd());
                 dir.write("cgroup.event_control", &request)?;
-                Some(bell)
+                Some(bell.into())
             }
         };
         let mut events = OomEvents { file, bell, seen: 0, step };

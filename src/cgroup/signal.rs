@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 use super::files::Dir;
 use super::group::Cgroup;
 use super::limits::Version;
 use crate::error::{Call, Context, Error, Result};
-use crate::sys::cgroupfs::{pidfd_open, pidfd_send_signal};
+use crate::sys::process::{pidfd_open, pidfd_signal};
 
 /// pidfds held at once.
 const BATCH: usize = 256;
@@ -96,7 +97,7 @@ impl Cgroup {
         for batch in self.pids()?.chunks(BATCH) {
             let mut open = Vec::with_capacity(batch.len());
             for &pid in batch {
-                match pidfd_open(pid) {
+                match pidfd_open(Pid::from_raw(pid)) {
                     Ok(fd) => open.push((pid, fd)),
                     Err(Errno::ESRCH | Errno::EINVAL) => {}
                     Err(errno) => return Err(Error::call("pidfd_open(2)", errno).at(format!("signal {pid}"))),
@@ -105,7 +106,7 @@ impl Cgroup {
             // A number that is still listed after its descriptor was opened is no stranger's.
             let still: HashSet<i32> = self.pids()?.into_iter().collect();
             for (pid, fd) in open.iter().filter(|(pid, _)| still.contains(pid)) {
-                match pidfd_send_signal(fd.as_fd(), signal) {
+                match pidfd_signal(fd.as_fd(), signal) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     result => {
                         result.call("pidfd_send_signal(2)").at(format!("send signal {signal} to {pid}"))?

@@ -5,7 +5,6 @@
 
 pub mod bpf;
 pub mod caps;
-pub mod cgroupfs;
 pub mod clone;
 pub mod keyring;
 pub mod mount;
