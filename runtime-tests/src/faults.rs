@@ -597,19 +597,48 @@ pub fn few_descriptors_are_an_error_or_enough(t: &T) {
     }
 }
 
-pub fn runtime_that_may_start_no_process_says_so(t: &T) {
-    t.needs(&[Need::Controller("pids"), Need::CgroupV1]);
-    let mount = host::cgroup_mounts().into_iter().find(|m| m.ends_with("pids")).unwrap();
+/// A v1 cgroup for the runtime itself, with one limit; the command is put into it.
+fn narrow(t: &T, command: &mut process::Command, controller: &str, file: &str, limit: &str) {
+    let mount = host::cgroup_mounts().into_iter().find(|m| m.ends_with(controller)).unwrap();
     let narrow = mount.join(t.cgroups_path("narrow").trim_start_matches('/'));
     fs::create_dir_all(&narrow).unwrap();
-    fs::write(narrow.join("pids.max"), "1").unwrap();
+    fs::write(narrow.join(file), limit).unwrap();
+    let procs = narrow.join("cgroup.procs");
+    before_exec(command, move || fs::write(&procs, "0"));
+}
+
+pub fn runtime_that_may_start_no_process_says_so(t: &T) {
+    t.needs(&[Need::Controller("pids"), Need::CgroupV1]);
     let b = t.bundle();
     let mut command = b.command("create", &[]);
-    let procs = narrow.join("cgroup.procs");
-    before_exec(&mut command, move || fs::write(&procs, "0"));
+    narrow(t, &mut command, "pids", "pids.max", "1");
     t.finish(command).refused();
     t.runtime(&["state", &b.id]).refused();
     assert!(groups(t, &b.id).is_empty(), "a cgroup is left");
+}
+
+pub fn runtime_with_little_memory_works_or_ends_and_leaves_nothing(t: &T) {
+    t.needs(&[Need::Controller("memory"), Need::CgroupV1]);
+    t.alone();
+    let mut worked = 0;
+    for kib in [256, 384, 512, 768, 1024, 1536, 2048, 4096, 65536] {
+        t.go_on();
+        let b = t.bundle().inside(&["exit 7"]);
+        let mut command = b.command("run", &[]);
+        narrow(t, &mut command, "memory", "memory.limit_in_bytes", &format!("{kib}K"));
+        let output = t.finish(command);
+        worked += usize::from(output.code == 7);
+        let killed = output.code == 128 + libc::SIGKILL;
+        assert!(
+            output.code == 7 || killed || !output.err.trim().is_empty(),
+            "{kib} KiB: {} and silence",
+            output.code
+        );
+        t.runtime(&["delete", "--force", &b.id]).ok();
+        wait_for("the cgroups are gone", || groups(t, &b.id).is_empty().then_some(()));
+        t.runtime(&["state", &b.id]).refused();
+    }
+    assert!(worked > 0, "not even 64 MiB are enough");
 }
 
 /// A create that is refused may not take strangers with it: its own record of the cgroup is how it cleans up.
