@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
@@ -30,10 +31,9 @@ pub fn wait(child: &Child, terminal: Option<OwnedFd>, signals: OwnedFd) -> Resul
     let mut relay = terminal.map(Relay::new).transpose()?;
     let mut code = None;
     while code.is_none() {
+        let (ends, polled): (Vec<_>, Vec<_>) = relay.iter().flat_map(Relay::polled).unzip();
         let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        if let Some(relay) = &relay {
-            fds.extend(relay.polled());
-        }
+        fds.extend(polled);
         match poll(&mut fds, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
             other => other.call("poll(2)")?,
@@ -50,8 +50,9 @@ pub fn wait(child: &Child, terminal: Option<OwnedFd>, signals: OwnedFd) -> Resul
                 }
             }
         }
+        let mut ends = ends.into_iter().zip(&ready[1..]).filter(|(_, ready)| **ready).map(|(end, _)| end);
         if let Some(active) = &mut relay
-            && !active.copy(&ready[1..])
+            && !ends.all(|end| active.copy(end))
         {
             relay = None;
         }
@@ -84,14 +85,30 @@ fn reap(ours: Pid) -> Result<Option<i32>> {
 }
 
 /// Copies between our terminal and the container's.
+///
+/// What one side does not take yet waits here, so that neither direction ever waits for the other (a program that
+/// reads nothing before its output is read), and signals for neither.
 struct Relay {
+    /// Never blocks.
     master: OwnedFd,
     before: Option<Termios>,
+    /// False once our input has ended.
     input: bool,
+    to_program: Vec<u8>,
+    to_stdout: Vec<u8>,
+}
+
+/// Where something can be copied from or to.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Stdin,
+    Stdout,
+    Master,
 }
 
 impl Relay {
     fn new(master: OwnedFd) -> Result<Relay> {
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK)).call("fcntl(2)")?;
         let stdin = std::io::stdin();
         // Without a terminal of our own (a pipe) there is nothing to make raw.
         let before = tcgetattr(&stdin).ok();
@@ -100,17 +117,27 @@ impl Relay {
             cfmakeraw(&mut raw);
             tcsetattr(&stdin, SetArg::TCSANOW, &raw).call("tcsetattr(3)")?;
         }
-        let relay = Relay { master, before, input: true };
+        let relay = Relay { master, before, input: true, to_program: Vec::new(), to_stdout: Vec::new() };
         relay.resize();
         Ok(relay)
     }
 
-    fn polled(&self) -> Vec<PollFd<'_>> {
-        let mut fds = vec![PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
-        if self.input {
-            fds.push(PollFd::new(stdin(), PollFlags::POLLIN));
+    /// What there is to wait for: to read where nothing is left to write, to write where something is.
+    fn polled(&self) -> Vec<(End, PollFd<'_>)> {
+        let mut polled = Vec::with_capacity(3);
+        if self.input && self.to_program.is_empty() {
+            polled.push((End::Stdin, PollFd::new(stdin(), PollFlags::POLLIN)));
         }
-        fds
+        if !self.to_stdout.is_empty() {
+            polled.push((End::Stdout, PollFd::new(stdout(), PollFlags::POLLOUT)));
+        }
+        let mut master = PollFlags::empty();
+        master.set(PollFlags::POLLIN, self.to_stdout.is_empty());
+        master.set(PollFlags::POLLOUT, !self.to_program.is_empty());
+        if !master.is_empty() {
+            polled.push((End::Master, PollFd::new(self.master.as_fd(), master)));
+        }
+        polled
     }
 
     /// Gives the container's terminal the size of ours.
@@ -123,22 +150,43 @@ impl Relay {
         }
     }
 
-    /// Copies what is ready; false when the container's side is closed.
-    fn copy(&mut self, ready: &[bool]) -> bool {
-        if ready.get(1) == Some(&true) && !copy(stdin(), self.master.as_fd()) {
-            // The end of our input is ^D for the container.
-            let _ = nix::unistd::write(&self.master, b"\x04");
-            self.input = false;
+    /// Copies at an end that is ready; false when the container's side is closed, or our output.
+    fn copy(&mut self, end: End) -> bool {
+        match end {
+            End::Stdin => {
+                self.to_program = read(stdin()).unwrap_or_else(|| {
+                    self.input = false;
+                    // The end of our input is ^D for the container.
+                    vec![4]
+                });
+                true
+            }
+            End::Stdout => write(stdout(), &mut self.to_stdout),
+            End::Master => {
+                if !write(self.master.as_fd(), &mut self.to_program) {
+                    self.input = false;
+                    self.to_program.clear();
+                }
+                // Its last output comes before its end.
+                !self.to_stdout.is_empty()
+                    || read(self.master.as_fd()).map(|output| self.to_stdout = output).is_some()
+            }
         }
-        ready.first() != Some(&true) || copy(self.master.as_fd(), stdout())
     }
 
     /// Copies what the program wrote last.
     fn drain(&mut self) {
         loop {
-            let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::ZERO) {
-                Ok(n) if n > 0 && copy(self.master.as_fd(), stdout()) => {}
+            while !self.to_stdout.is_empty() {
+                let mut fds = [PollFd::new(stdout(), PollFlags::POLLOUT)];
+                match poll(&mut fds, PollTimeout::NONE) {
+                    Ok(_) if !self.copy(End::Stdout) => return,
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(_) => return,
+                }
+            }
+            match read(self.master.as_fd()) {
+                Some(output) if !output.is_empty() => self.to_stdout = output,
                 _ => return,
             }
         }
@@ -153,17 +201,27 @@ impl Drop for Relay {
     }
 }
 
-/// Copies once; false at the end of either side.
-fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
+/// Reads once; `None` at the end, nothing if there is nothing yet.
+fn read(from: BorrowedFd<'_>) -> Option<Vec<u8>> {
     let mut buffer = [0u8; 8192];
-    let Ok(len @ 1..) = nix::unistd::read(from, &mut buffer) else { return false };
-    let mut rest = &buffer[..len];
-    while !rest.is_empty() {
-        match nix::unistd::write(to, rest) {
-            Ok(done) => rest = &rest[done..],
-            Err(Errno::EINTR) => {}
-            Err(_) => return false,
-        }
+    match nix::unistd::read(from, &mut buffer) {
+        Ok(0) => None,
+        Ok(len) => Some(buffer[..len].to_vec()),
+        Err(Errno::EAGAIN | Errno::EINTR) => Some(Vec::new()),
+        Err(_) => None,
+    }
+}
+
+/// Writes once and takes away what was written; false at the end of the other side.
+fn write(to: BorrowedFd<'_>, bytes: &mut Vec<u8>) -> bool {
+    if bytes.is_empty() {
+        return true;
+    }
+    // A pipe that is ready takes so much without waiting, whoever else has set it to block: pipe(7), PIPE_BUF.
+    match nix::unistd::write(to, &bytes[..bytes.len().min(4096)]) {
+        Ok(done) => drop(bytes.drain(..done)),
+        Err(Errno::EAGAIN | Errno::EINTR) => {}
+        Err(_) => return false,
     }
     true
 }

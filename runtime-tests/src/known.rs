@@ -541,6 +541,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("crun", "state::state_of_a_missing_id_says_that_it_does_not_exist", "other words"),
     (
         "crun",
+        "terminal::output_of_the_foreground_that_nobody_takes_yet_waits",
+        "gives up when its output would block",
+    ),
+    (
+        "crun",
         "terminal::run_in_the_foreground_shows_the_programs_terminal",
         "puts a time stamp into long output",
     ),

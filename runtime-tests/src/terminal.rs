@@ -9,6 +9,7 @@ use std::io::{IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// What came over a console socket.
 pub struct Console {
@@ -187,9 +188,8 @@ pub fn pty() -> (File, OwnedFd) {
     }
 }
 
-/// Starts `run` with its stdio on a terminal; sends `input` when the program has said "ready", and gives all it read.
-fn in_foreground(t: &T, b: &Bundle, mut input: &str) -> String {
-    let (mut outer, inner) = pty();
+/// `run` with its stdio on this terminal, which becomes its controlling one.
+fn run_on(b: &Bundle, inner: OwnedFd) -> Command {
     let mut command = b.command("run", &[]);
     before_exec(&mut command, move || {
         let fd = inner.as_raw_fd();
@@ -201,16 +201,23 @@ fn in_foreground(t: &T, b: &Bundle, mut input: &str) -> String {
         }
         Ok(())
     });
+    command
+}
+
+/// Runs the bundle on a terminal; sends `input` when the program has said "ready", and gives all that it printed.
+fn in_foreground(t: &T, b: &Bundle, input: &str) -> String {
+    let (mut outer, inner) = pty();
+    let mut command = run_on(b, inner);
     let mut child = command.spawn().unwrap();
     drop(command);
-    let mut heard = String::new();
+    let (mut heard, mut rest) = (String::new(), input.as_bytes());
     wait_for("the foreground ends", || {
         let mut chunk = [0; 65536];
         let n = outer.read(&mut chunk).unwrap_or(0);
         heard.push_str(&String::from_utf8_lossy(&chunk[..n]));
         if heard.contains("ready") {
-            outer.write_all(input.as_bytes()).unwrap();
-            input = "";
+            // What does not go now goes later: the program may wait for somebody to read.
+            rest = &rest[outer.write(rest).unwrap_or(0)..];
         }
         (n == 0 && child.try_wait().unwrap().is_some()).then_some(())
     });
@@ -230,6 +237,45 @@ pub fn run_in_the_foreground_passes_input_on(t: &T) {
     // ^D at the beginning of a line ends the program's input.
     let heard = in_foreground(t, &with_terminal(t).inside(&["print ready", "copy"]), "hello inside\n\x04");
     assert!(heard.matches("hello inside").count() >= 2, "echo and copy: {heard}");
+}
+
+pub fn run_in_the_foreground_passes_a_lot_of_input_on(t: &T) {
+    // The program answers each line, and does not go on to read before its answer has gone.
+    let input = format!("{}\n", "x".repeat(99)).repeat(1000) + "\x04";
+    let heard = in_foreground(t, &with_terminal(t).inside(&["print ready", "copy"]), &input);
+    assert!(heard.contains("\"bytes\":100000"), "{}", heard.lines().last().unwrap_or_default());
+}
+
+pub fn output_of_the_foreground_that_nobody_takes_yet_waits(t: &T) {
+    let (_outer, inner) = pty();
+    let b = with_terminal(t).inside(&["read /big"]);
+    std::fs::write(b.rootfs().join("big"), "x".repeat(300_000)).unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // SAFETY: a plain system call on a live descriptor.
+    unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
+    let mut command = run_on(&b, inner);
+    before_exec(&mut command, move || {
+        // SAFETY: plain system calls on a live descriptor.
+        unsafe {
+            libc::dup2(writer.as_raw_fd(), 1);
+            libc::fcntl(1, libc::F_SETFL, libc::O_WRONLY | libc::O_NONBLOCK);
+        }
+        Ok(())
+    });
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    // The pipe holds one page: from here on whoever writes faster than we read finds it full.
+    wait_for("the first output", || {
+        let mut waiting = 0;
+        // SAFETY: FIONREAD fills a live int.
+        unsafe { libc::ioctl(reader.as_raw_fd(), libc::FIONREAD, &raw mut waiting) };
+        (waiting > 0 || child.try_wait().unwrap().is_some()).then_some(())
+    });
+    let mut heard = String::new();
+    reader.read_to_string(&mut heard).unwrap();
+    let status = child.wait().unwrap();
+    assert!(heard.matches('x').count() >= 300_000, "{} bytes, {status}", heard.len());
+    assert!(status.success(), "{status}");
 }
 
 pub fn run_in_the_foreground_passes_the_exit_status_on(t: &T) {
