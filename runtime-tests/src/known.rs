@@ -546,6 +546,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     (
         "crun",
+        "terminal::run_in_the_foreground_passes_a_lot_of_input_on",
+        "can hang when neither direction goes on",
+    ),
+    (
+        "crun",
         "terminal::run_in_the_foreground_shows_the_programs_terminal",
         "puts a time stamp into long output",
     ),
