@@ -235,7 +235,11 @@ impl Container {
             .ok_or_else(|| Error::new("another command deleted the new container"))?;
         // Not synced yet, nor is the journal: a container that is half made does not outlive a crash.
         let container = Container { path, lock, lasting: Lasting::WithThisCommand, state };
-        container.write_state()?;
+        if let Err(e) = container.write_state() {
+            // Nothing else was made yet: the id is free again. What cannot be removed either waits for a delete by force.
+            drop(fs::remove_dir_all(&container.path));
+            return Err(e);
+        }
         Ok(Container { lasting, ..container })
     }
 

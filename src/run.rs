@@ -396,6 +396,12 @@ pub fn exec(
     let plan = Plan::exec(&container.state, &process, filter, ask)?;
     let init = init.ok_or_else(|| Error::new("container not running"))?;
     let cgroup = Cgroup::open(&container.state.cgroup)?;
+    if container.state.cgroup.v2.is_some() && cgroup.as_ref().and_then(Cgroup::clone_into).is_none() {
+        // The program would run in the caller's cgroup, without the container's limits.
+        return Err(Error::new("the container's cgroup is gone").hint(
+            "something has moved its processes and removed it; `myrt delete` the container, or restart it",
+        ));
+    }
     let signals = foreground::prepare(how)?;
 
     let (link, theirs) = sync::pair()?;

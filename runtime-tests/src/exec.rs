@@ -2,10 +2,11 @@
 
 use crate::bundle::errno;
 use crate::harness::{T, wait_for};
-use crate::host::lives;
+use crate::host::{Need, lives};
 use crate::read;
 use serde_json::json;
 use std::fs;
+use std::path::PathBuf;
 
 pub fn exec_gives_the_exit_status_of_its_program(t: &T) {
     let c = t.bundle().start();
@@ -231,4 +232,16 @@ pub fn exec_whose_pid_file_cannot_be_written_leaves_no_program(t: &T) {
     assert_eq!(output.refused().code, 255);
     let procs = c.cgroups().dir("pids").join("cgroup.procs");
     wait_for("only the first process is left", || (read(&procs).lines().count() == 1).then_some(()));
+}
+
+pub fn exec_is_refused_where_the_containers_cgroup_is_gone(t: &T) {
+    // Its program would run beside the container's limits.
+    t.needs(&[Need::CgroupV2, Need::Cgroupfs]);
+    let c = t.bundle().start();
+    let own = c.cgroups().dir("pids");
+    let elsewhere = PathBuf::from("/sys/fs/cgroup").join(t.cgroups_path("elsewhere").trim_start_matches('/'));
+    fs::create_dir_all(&elsewhere).unwrap();
+    fs::write(elsewhere.join("cgroup.procs"), c.pid().to_string()).unwrap();
+    wait_for("the cgroup is removed", || fs::remove_dir(&own).ok());
+    c.call("exec", &[], &["/inside", "report"]).refused();
 }

@@ -242,6 +242,22 @@ pub fn root_on_a_full_disk_is_refused_and_nothing_is_left(t: &T) {
     root_is_refused(t, &root);
 }
 
+pub fn id_is_free_again_after_a_create_on_a_full_disk(t: &T) {
+    let root = small_root(t, "state-full", MsFlags::empty(), "size=4k");
+    fs::write(root.join("filler"), [0; 4096]).unwrap();
+    let b = t.bundle();
+    b.write();
+    let create = || {
+        let mut command = t.command_at(&root);
+        command.args(["create", "--bundle", b.dir.to_str().unwrap(), &b.id]);
+        t.finish(command)
+    };
+    create().refused();
+    fs::remove_file(root.join("filler")).unwrap();
+    mount(None::<&str>, &root, None::<&str>, MsFlags::MS_REMOUNT, Some("size=1m")).unwrap();
+    create().ok();
+}
+
 pub fn root_that_is_missing_is_made(t: &T) {
     let root = t.dir.join("state-deep/a/b");
     let b = t.bundle().inside(&["exit 9"]);

@@ -69,6 +69,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("runc", "engines::time_namespace_of_newer_docker_is_accepted", "older than time namespaces"),
     (
         "runc",
+        "exec::exec_is_refused_where_the_containers_cgroup_is_gone",
+        "joins the cgroup in which the first process is",
+    ),
+    (
+        "runc",
         "exec::exec_has_the_rlimits_and_the_oom_score_of_the_config",
         "Go raises RLIMIT_NOFILE and its restoring races",
     ),
@@ -428,6 +433,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     ("crun", "faults::few_descriptors_are_an_error_or_enough", "leaves the cgroup"),
     ("crun", "faults::hook_of_a_killed_create_is_ended_by_delete", "the hook runs on"),
+    ("crun", "faults::id_is_free_again_after_a_create_on_a_full_disk", "the id stays taken"),
     (
         "crun",
         "faults::missing_state_hinders_neither_list_nor_delete",
