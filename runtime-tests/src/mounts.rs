@@ -179,6 +179,11 @@ pub fn unknown_options_go_to_the_filesystem_as_data(t: &T) {
     assert!(data.contains(&"size=1024k".into()) && data.contains(&"nr_inodes=100".into()), "{data:?}");
 }
 
+pub fn empty_option_says_nothing(t: &T) {
+    let report = with_tmpfs(t, &["nosuid", "", "size=1m"]).report();
+    assert!(has(&report, "/m", "nosuid") && list(&report, "/m", "super").contains(&"size=1024k".into()));
+}
+
 pub fn option_that_the_filesystem_does_not_know_is_refused(t: &T) {
     with_tmpfs(t, &["frobnicate=yes"]).refused();
 }

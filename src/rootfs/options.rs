@@ -48,7 +48,8 @@ enum Word {
 fn word(word: &str) -> Option<Word> {
     use Word::*;
     Some(match word {
-        "defaults" | "loud" | "silent" | "nodefaults" => Nothing,
+        // Podman gives an empty word where SELinux needs no label.
+        "" | "defaults" | "loud" | "silent" | "nodefaults" => Nothing,
         "ro" => Set(attr::RDONLY),
         "rw" => Clear(attr::RDONLY),
         "nosuid" => Set(attr::NOSUID),
@@ -208,7 +209,7 @@ impl Options {
         if text == "idmap" || text == "ridmap" {
             return Err(Error::new(format!("option {text} is not supported yet: id-mapped mounts")));
         }
-        if text.is_empty() || text.contains('\0') {
+        if text.contains('\0') {
             return Err(Error::new(format!("{text:?} is not a mount option")));
         }
         let (key, value) = match text.split_once('=') {
@@ -275,6 +276,7 @@ mod tests {
         let o = options(&["size=64k", "mode=755", "nr_inodes=1k", "huge"]).unwrap();
         assert_eq!(o.data[0], ("size".into(), Some("64k".into())));
         assert_eq!(o.data[3], ("huge".into(), None));
+        assert!(options(&["", "defaults"]).unwrap().data.is_empty());
         assert!(options(&["idmap"]).is_err());
     }
 }
