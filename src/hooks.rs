@@ -127,7 +127,8 @@ fn run_one(hook: &Hook, state: &str, holder: Option<&Container>) -> Result<()> {
     let mut said = file_in_memory("stderr")?;
     let stderr = said.try_clone().call("fcntl(2)")?;
     command.stdin(stdin).stdout(Stdio::null()).stderr(stderr);
-    let deadline = hook.timeout().map(|s| Instant::now() + Duration::from_secs(s as u64));
+    // One that no clock reaches is none.
+    let deadline = hook.timeout().and_then(|s| Instant::now().checked_add(Duration::from_secs(s as u64)));
     if let Some(container) = holder {
         container.note_hook(&mut command)?;
     }

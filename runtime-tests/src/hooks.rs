@@ -135,6 +135,20 @@ pub fn hook_with_a_timeout_of_zero_or_less_is_refused(t: &T) {
     t.bundle().hook("createRuntime", hook(-1)).refused();
 }
 
+pub fn hook_with_a_timeout_beyond_all_clocks_runs_or_is_refused(t: &T) {
+    let mut hook = recorder(t, "first");
+    hook["timeout"] = json!(i64::MAX);
+    let b = t.bundle().hook("createRuntime", hook);
+    let id = b.id.clone();
+    match b.create_with(&[]) {
+        Ok(_) => assert_eq!(order(t), ["first"]),
+        Err(output) => {
+            output.refused();
+            t.runtime(&["state", &id]).refused();
+        }
+    }
+}
+
 pub fn hook_with_a_relative_path_is_refused(t: &T) {
     t.bundle().hook("createRuntime", json!({ "path": "bin/true" })).refused();
 }

@@ -71,9 +71,11 @@ impl Events {
     }
 }
 
-/// A time as Go writes it: `1m30s`, `500ms`, `2h`. Above zero.
+/// A time as Go writes it: `1m30s`, `500ms`, `2h`. Above zero, and as long as Go's can be.
 fn duration(text: &str) -> Result<Duration> {
-    let bad = || Error::new(format!("{text:?} is not a time above zero")).hint("write 5s, 500ms or 1m");
+    let bad = || {
+        Error::new(format!("{text:?} is not a time between 0 and 292 years")).hint("write 5s, 500ms or 1m")
+    };
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
@@ -83,9 +85,12 @@ fn duration(text: &str) -> Result<Duration> {
         let units = [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
         let (unit, seconds) = units.into_iter().find(|(unit, _)| rest.starts_with(unit)).ok_or_else(bad)?;
         rest = &rest[unit.len()..];
-        total += Duration::try_from_secs_f64(amount * seconds).map_err(|_| bad())?;
+        let more = Duration::try_from_secs_f64(amount * seconds).map_err(|_| bad())?;
+        total = total.checked_add(more).ok_or_else(bad)?;
     }
-    if total.is_zero() { Err(bad()) } else { Ok(total) }
+    // Go counts nanoseconds in 63 bits: 292 years.
+    let longest = Duration::from_nanos(i64::MAX as u64);
+    if total.is_zero() || total > longest { Err(bad()) } else { Ok(total) }
 }
 
 #[cfg(test)]
@@ -97,7 +102,8 @@ mod tests {
         assert_eq!(duration("5s").unwrap(), Duration::from_secs(5));
         assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
         assert_eq!(duration("1.5s").unwrap(), Duration::from_millis(1500));
-        for bad in ["", "0s", "5", "s", "-1s", "5x", "1s2"] {
+        let (long, longer) = ("2562048h", "5000000000000000h5000000000000000h");
+        for bad in ["", "0s", "5", "s", "-1s", "5x", "1s2", long, longer] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }
     }
