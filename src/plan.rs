@@ -355,6 +355,7 @@ impl Plan {
         let label = self.labels.mount.clone();
         let hierarchies =
             self.cgroup.as_ref().map(|cgroup| cgroup.record().mount_points()).unwrap_or_default();
+        let writable_first = mounts::writable_first(bundle.spec.mounts().as_deref().unwrap_or_default());
         for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
             let at = format!("/mounts/{index}");
             let words = mount.options().as_deref().unwrap_or_default();
@@ -390,6 +391,7 @@ impl Plan {
             };
             let mut step = MountStep::new(mount, index, bind).from_config(&at)?;
             step.label = label.clone();
+            step.writable_first = writable_first.iter().any(|later| later.index == index);
             self.setup.push(step);
         }
         Ok(())
@@ -428,6 +430,9 @@ impl Plan {
     }
 
     fn change_root(&mut self, spec: &Spec) -> Result<()> {
+        for later in mounts::writable_first(spec.mounts().as_deref().unwrap_or_default()) {
+            self.setup.push(later);
+        }
         let readonly = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
         if readonly {
             self.setup.push(ReadonlyRoot);

@@ -179,6 +179,21 @@ pub fn unknown_options_go_to_the_filesystem_as_data(t: &T) {
     assert!(data.contains(&"size=1024k".into()) && data.contains(&"nr_inodes=100".into()), "{data:?}");
 }
 
+pub fn read_only_tmpfs_still_gets_what_belongs_into_it(t: &T) {
+    let mut b = with_tmpfs(t, &["ro"]).mount("/m/below", "tmpfs", "tmpfs", &[]);
+    let mounts = b.config["mounts"].as_array_mut().unwrap();
+    let dev = mounts.iter_mut().find(|mount| mount["destination"] == "/dev");
+    dev.expect("a tmpfs on /dev")["options"] = json!(["nosuid", "ro", "mode=755"]);
+    let tried = b.tries(&["create /m/x", "create /m/below/x", "create /dev/x", "create /dev/null"]);
+    assert_eq!(tried, [libc::EROFS, 0, libc::EROFS, 0]);
+}
+
+pub fn read_only_tmpfs_has_the_files_that_it_covers(t: &T) {
+    let b = with_tmpfs(t, &["tmpcopyup", "ro"]).file("/m/one", "1");
+    let probes = b.probe(&["read /m/one", "create /m/new"]);
+    assert_eq!((&probes[0]["text"], errno(&probes[1])), (&json!("1"), libc::EROFS));
+}
+
 pub fn empty_option_says_nothing(t: &T) {
     let report = with_tmpfs(t, &["nosuid", "", "size=1m"]).report();
     assert!(has(&report, "/m", "nosuid") && list(&report, "/m", "super").contains(&"size=1024k".into()));

@@ -6,6 +6,7 @@
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -18,7 +19,7 @@ use crate::error::{Call, Context, Error, Result};
 use crate::isolation::selinux::Label;
 use crate::step::{Ctx, Outcome, Pointer, Step};
 use crate::sys::cstring;
-use crate::sys::mount::{Attr, Filesystem, attach, set_attr};
+use crate::sys::mount::{Attr, Filesystem, attach, attr, set_attr};
 use crate::sys::path::{ContainerPath, is_dir, open_beneath};
 use crate::sys::xattr::set_label_of;
 
@@ -53,6 +54,8 @@ pub struct MountStep {
     pub index: usize,
     /// The SELinux label of its files, if it is a filesystem that takes one.
     pub label: Option<Label>,
+    /// It becomes read-only by a [`ReadonlyLater`], when what belongs into it is made.
+    pub writable_first: bool,
 }
 
 impl MountStep {
@@ -95,7 +98,15 @@ impl MountStep {
             return Err(Error::new("z and Z belong to a bind mount")
                 .hint("a new filesystem has the container's label anyway"));
         }
-        Ok(MountStep { what, target, options, words: words.join(","), index, label: None })
+        Ok(MountStep {
+            what,
+            target,
+            options,
+            words: words.join(","),
+            index,
+            label: None,
+            writable_first: false,
+        })
     }
 
     /// Makes the mount, attached nowhere, with its flags.
@@ -122,7 +133,8 @@ impl MountStep {
             set.at(format!("label {label}")).hint(NO_LABEL)?;
         }
         self.set_data(&fs)?;
-        let mounted = fs.mount(self.options.mount_flags()).call("fsmount(2)");
+        let kept = if self.writable_first { attr::RDONLY } else { 0 };
+        let mounted = fs.mount(self.options.mount_flags() & !kept).call("fsmount(2)");
         let mount = mounted.map_err(|e| match (fs.message(), label) {
             (Some(words), _) => e.at(words),
             (None, Some((label, false))) if matches!(e.errno(), Some(Errno::EINVAL | Errno::EACCES)) => {
@@ -228,6 +240,55 @@ pub fn refuse_mappings(mount: &Mount) -> Result<()> {
     match asked(mount.uid_mappings()) || asked(mount.gid_mappings()) {
         true => Err(Error::new("uidMappings: id-mapped mounts are not supported by this version")),
         false => Ok(()),
+    }
+}
+
+/// The entries of `/mounts` that begin writable though they are read-only: new tmpfs in which something is yet to be
+/// made, a target of a later mount or, in /dev, the devices. Podman gives such a /dev to containers that are read-only
+/// as a whole.
+pub fn writable_first(mounts: &[Mount]) -> Vec<ReadonlyLater> {
+    let reads_only = |mount: &Mount| {
+        let options = Options::new(mount.options().as_deref().unwrap_or_default());
+        mount.typ().as_deref() == Some("tmpfs")
+            && options.is_ok_and(|o| o.own.set & attr::RDONLY != 0 && o.bind.is_none() && !o.remount)
+    };
+    let copies = |mount: &Mount| mount.options().iter().flatten().any(|word| word == "tmpcopyup");
+    let found = mounts.iter().enumerate().filter_map(|(index, mount)| {
+        let (target, later) = (mount.destination(), &mounts[index + 1..]);
+        let covered = later.iter().any(|other| other.destination() == target);
+        let filled = target == Path::new("/dev")
+            || copies(mount)
+            || later.iter().any(|o| o.destination().starts_with(target));
+        (reads_only(mount) && filled && !covered).then_some((index, target))
+    });
+    found
+        .filter_map(|(index, at)| Some(ReadonlyLater { target: ContainerPath::new(at).ok()?, index }))
+        .collect()
+}
+
+/// Makes a mount read-only after everything in it is made.
+#[derive(Debug)]
+pub struct ReadonlyLater {
+    target: ContainerPath,
+    /// The place in `/mounts`.
+    pub index: usize,
+}
+
+impl fmt::Display for ReadonlyLater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "make {} read-only", self.target)
+    }
+}
+
+impl Step for ReadonlyLater {
+    fn asked_by(&self) -> Pointer {
+        Pointer::Item("/mounts", self.index)
+    }
+
+    fn run(&self, ctx: &mut Ctx) -> Result<Outcome> {
+        let target = ctx.root()?.open(&self.target, OFlag::O_PATH).call("openat2(2)")?;
+        change(target.as_fd(), Attr::flags(attr::RDONLY, 0), false)?;
+        Ok(Outcome::Done)
     }
 }
 
