@@ -39,9 +39,9 @@ vm-shell: build vm ## A shell in the VM, with what was built; what it writes is 
 vm-test: build vm ## runtime-tests in the VM
 	hack/vm/test $(RUNTIME)
 
-vm-engines: build vm ## In the VM: SELinux under Docker and Podman, and the engines' suite with myrt
+vm-engines: build vm ## In the VM: SELinux under Docker and Podman, and the suite of the engines with myrt
 	hack/vm/selinux-engines $(RUNTIME)
-	hack/vm/engines $(RUNTIME) $(FILTER)
+	hack/vm/engines $(RUNTIME) '$(FILTER)'
 
 engines-test: build ## What Docker, containerd and Podman do with runc, crun and myrt (docs/engines.md)
 	@hack/deps engines
