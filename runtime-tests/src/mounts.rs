@@ -194,6 +194,13 @@ pub fn read_only_tmpfs_has_the_files_that_it_covers(t: &T) {
     assert_eq!((&probes[0]["text"], errno(&probes[1])), (&json!("1"), libc::EROFS));
 }
 
+pub fn mqueue_belongs_to_root_of_the_user_namespace(t: &T) {
+    let b =
+        t.bundle().user_namespace().mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]);
+    let probes = b.probe(&["stat /dev/mqueue"]);
+    assert_eq!(probes[0]["uid"], 0);
+}
+
 pub fn empty_option_says_nothing(t: &T) {
     let report = with_tmpfs(t, &["nosuid", "", "size=1m"]).report();
     assert!(has(&report, "/m", "nosuid") && list(&report, "/m", "super").contains(&"size=1024k".into()));

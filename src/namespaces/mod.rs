@@ -85,6 +85,9 @@ pub struct Namespaces {
     /// A new cgroup namespace that the child makes itself. On v1 hosts it is moved into its cgroups after
     /// the clone, and the namespace's root is where its maker is.
     pub late_cgroup: bool,
+    /// A new ipc namespace that the child makes itself, as root of its user namespace: else the root of its mqueue
+    /// belongs to a user that is nobody there, and not even its label can be set.
+    pub late_ipc: bool,
     /// Entered before the child is cloned: user first, then pid.
     pub before: Vec<Joined>,
     /// Offsets of a new time namespace, which must be written before anybody is in it.
@@ -126,6 +129,7 @@ impl Namespaces {
             }
         }
         namespaces.maps = user::Maps::new(linux, namespaces.has_new(libc::CLONE_NEWUSER))?;
+        namespaces.late_ipc = namespaces.has_new(libc::CLONE_NEWIPC) && namespaces.has(libc::CLONE_NEWUSER);
         namespaces.offsets = time::offsets(linux, namespaces.has_new(libc::CLONE_NEWTIME))?;
         Ok(namespaces)
     }
@@ -147,16 +151,20 @@ impl Namespaces {
 
     /// What clone3(2) makes.
     pub fn cloned(&self) -> i32 {
-        if self.late_cgroup { self.new & !libc::CLONE_NEWCGROUP } else { self.new }
+        let late = [(self.late_cgroup, libc::CLONE_NEWCGROUP), (self.late_ipc, libc::CLONE_NEWIPC)];
+        late.iter().filter(|(late, _)| *late).fold(self.new, |new, (_, kind)| new & !kind)
     }
 
     /// The steps of the child that join the rest; each one's descriptor comes from the parent.
     pub fn plan(&self, mut slot: impl FnMut(&Joined) -> Slot, steps: &mut Steps) {
         if self.late_cgroup {
-            steps.push(NewCgroup);
+            steps.push(Make(CloneFlags::CLONE_NEWCGROUP));
         }
         if self.has(libc::CLONE_NEWUSER) {
             steps.push(user::BecomeRoot);
+        }
+        if self.late_ipc {
+            steps.push(Make(CloneFlags::CLONE_NEWIPC));
         }
         for joined in &self.joined {
             steps.push(Join { joined: joined.clone(), slot: slot(joined) });
@@ -177,23 +185,24 @@ fn kind(kind: LinuxNamespaceType) -> i32 {
     }
 }
 
-/// Makes the cgroup namespace of a container on a v1 host.
+/// Makes a namespace after the clone.
 #[derive(Debug)]
-struct NewCgroup;
+struct Make(CloneFlags);
 
-impl fmt::Display for NewCgroup {
+impl fmt::Display for Make {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("make a cgroup namespace")
+        let article = if self.0 == CloneFlags::CLONE_NEWIPC { "an" } else { "a" };
+        write!(f, "make {article} {} namespace", names(self.0.bits()))
     }
 }
 
-impl Step for NewCgroup {
+impl Step for Make {
     fn asked_by(&self) -> Pointer {
         Pointer::Field("/linux/namespaces")
     }
 
     fn run(&self, _: &mut Ctx) -> Result<Outcome> {
-        unshare(CloneFlags::CLONE_NEWCGROUP).call("unshare(2)")?;
+        unshare(self.0).call("unshare(2)")?;
         Ok(Outcome::Done)
     }
 }
