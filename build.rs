@@ -1,4 +1,4 @@
-//! Puts the commit into `myrt --version`.
+//! Puts the commit into `myrt --version`, and looks whether the C library is one that src/sys/c_start.rs knows.
 
 use std::process::Command;
 
@@ -6,6 +6,13 @@ fn main() {
     let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
     let commit = output.ok().filter(|o| o.status.success()).and_then(|o| String::from_utf8(o.stdout).ok());
     println!("cargo:rustc-env=MYRT_COMMIT={}", commit.as_deref().map_or("unknown", str::trim));
+    println!("cargo:rustc-check-cfg=cfg(own_c_start)");
+    let library = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let library = library.ok().and_then(|o| String::from_utf8(o.stdout).ok()).unwrap_or_default();
+    if ["glibc 2.36", "glibc 2.41"].contains(&library.trim()) {
+        println!("cargo:rustc-cfg=own_c_start");
+    }
+    println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/refs/heads");
 }

@@ -3,6 +3,10 @@
 
 use std::ffi::{c_char, c_int};
 
+#[cfg(all(own_c_start, not(test)))]
+#[path = "sys/c_start.rs"]
+mod c_start;
+
 /// The C library calls it: std's start-up is left out, [`myrt::sys::start`] says why.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn main(_: c_int, _: *const *const c_char) -> c_int {
