@@ -58,6 +58,13 @@ bench: build ## Measure against RUNTIMES, or all peers on the PATH; QUICK=1 ONLY
 guard: build ## Compare exact counts (system calls, instructions, memory, size) with hack/bench/budget.txt; QUICK=1 UPDATE=1
 	hack/bench/run --guard $(MYRT)
 
+.PHONY: hot
+hot: ## Write src/hot.ld anew: the functions that a container's life uses, side by side in the binary
+	@hack/deps build
+	cargo rustc --release --locked --bin myrt -- -Clink-arg=-Wl,-Map=$(CURDIR)/target/myrt.map
+	hack/bench/run --hot target/myrt.map $(MYRT) >target/hot.ld
+	mv target/hot.ld src/hot.ld
+
 install: build ## Install to PREFIX/bin
 	install -D -m 755 $(MYRT) $(DESTDIR)$(PREFIX)/bin/myrt
 

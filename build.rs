@@ -1,4 +1,5 @@
-//! Puts the commit into `myrt --version`, and looks whether the C library is one that src/sys/c_start.rs knows.
+//! Puts the commit into `myrt --version`, looks whether the C library is one that src/sys/c_start.rs knows, and gives the
+//! linker the order of the functions.
 
 use std::process::Command;
 
@@ -12,6 +13,9 @@ fn main() {
     if ["glibc 2.36", "glibc 2.41"].contains(&library.trim()) {
         println!("cargo:rustc-cfg=own_c_start");
     }
+    let order = concat!(env!("CARGO_MANIFEST_DIR"), "/src/hot.ld");
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,{order}");
+    println!("cargo:rerun-if-changed={order}");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/refs/heads");

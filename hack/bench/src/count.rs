@@ -3,7 +3,7 @@
 //! No timer and no sampling is involved, so a busy machine changes nothing. Instructions are those of user space,
 //! counted by stepping over each; a repeated string instruction counts once for each round.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use libc::c_int;
 use nix::errno::Errno;
@@ -13,6 +13,9 @@ use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::spawn::{Command, Spawner};
+
+/// asm/ptrace-abi.h.
+const PTRACE_SINGLEBLOCK: libc::c_uint = 33;
 
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,33 +33,55 @@ pub struct Counts {
 pub enum What {
     Calls,
     Instructions,
+    /// The addresses of the instructions too, of the command itself: not of what it executes.
+    Addresses,
 }
 
 /// Runs a command under observation. Fails if it does.
 pub fn count(spawner: &Spawner, command: &Command, what: What) -> Result<Counts, String> {
+    on_one_processor(spawner, command, what).map(|tracer| tracer.counts)
+}
+
+/// The addresses of the instructions that a command executes, in the order of their first time.
+pub fn addresses(spawner: &Spawner, command: &Command) -> Result<Vec<u64>, String> {
+    on_one_processor(spawner, command, What::Addresses).map(|tracer| tracer.visited)
+}
+
+fn on_one_processor(spawner: &Spawner, command: &Command, what: What) -> Result<Tracer, String> {
     let say = |e: Errno| format!("{}: {e}", command.line());
     let processors = sched_getaffinity(Pid::this()).map_err(say)?;
     // On one processor each stop costs a switch instead of a wake-up elsewhere: several times faster.
     let mut one = CpuSet::new();
     one.set(nix::sched::sched_getcpu().map_err(say)?).map_err(say)?;
     sched_setaffinity(Pid::this(), &one).map_err(say)?;
-    let counts = count_here(spawner, command, what);
+    let traced = trace(spawner, command, what);
     sched_setaffinity(Pid::this(), &processors).map_err(say)?;
-    counts
+    traced
 }
 
-fn count_here(spawner: &Spawner, command: &Command, what: What) -> Result<Counts, String> {
+fn trace(spawner: &Spawner, command: &Command, what: What) -> Result<Tracer, String> {
     let say = |e: Errno| format!("{}: {e}", command.line());
     // SAFETY: this process has one thread.
     let child = match unsafe { fork() }.map_err(say)? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => become_traced(spawner, command),
     };
-    let mut tracer = Tracer { root: child, what, counts: Counts::default(), tasks: BTreeSet::new() };
-    let counted = tracer.follow();
+    let mut tracer = Tracer {
+        root: child,
+        what,
+        counts: Counts::default(),
+        tasks: BTreeSet::new(),
+        foreign: BTreeSet::new(),
+        seen: HashSet::new(),
+        visited: Vec::new(),
+    };
+    let followed = tracer.follow();
     // Whoever is still traced must not stand still for ever, nor be taken for a task of the next command.
     tracer.end_all();
-    counted.map_err(|why| spawner.complain(command, &why))
+    match followed {
+        Ok(()) => Ok(tracer),
+        Err(why) => Err(spawner.complain(command, &why)),
+    }
 }
 
 /// In the child: lets the parent trace it, and executes the command.
@@ -101,10 +126,14 @@ struct Tracer {
     counts: Counts,
     /// The tasks that have not ended.
     tasks: BTreeSet<i32>,
+    /// Those that execute another program.
+    foreign: BTreeSet<i32>,
+    seen: HashSet<u64>,
+    visited: Vec<u64>,
 }
 
 impl Tracer {
-    fn follow(&mut self) -> Result<Counts, String> {
+    fn follow(&mut self) -> Result<(), String> {
         let text = |e: Errno| e.to_string();
         self.tasks.insert(self.root.as_raw());
         wait(self.root.as_raw())?;
@@ -131,7 +160,7 @@ impl Tracer {
             match stop {
                 Stop::Ended(0) if pid == self.root => {
                     self.tasks.remove(&pid.as_raw());
-                    return Ok(self.counts);
+                    return Ok(());
                 }
                 Stop::Ended(code) if pid == self.root => return Err(format!("exit status {code}")),
                 stop => self.see(pid, stop),
@@ -152,9 +181,19 @@ impl Tracer {
                 let entry = ptrace::syscall_info(pid).is_ok_and(|i| i.op == libc::PTRACE_SYSCALL_INFO_ENTRY);
                 self.counts.calls += u64::from(entry);
             }
-            Stop::Event(libc::PTRACE_EVENT_EXIT | libc::PTRACE_EVENT_EXEC) => self.note_memory(pid),
+            Stop::Event(event @ (libc::PTRACE_EVENT_EXIT | libc::PTRACE_EVENT_EXEC)) => {
+                self.note_memory(pid);
+                if event == libc::PTRACE_EVENT_EXEC {
+                    self.foreign.insert(pid.as_raw());
+                }
+            }
             Stop::Event(_) => {}
-            Stop::Signal(libc::SIGTRAP) if self.what == What::Instructions => self.counts.instructions += 1,
+            Stop::Signal(libc::SIGTRAP) if self.what != What::Calls => {
+                self.counts.instructions += 1;
+                if self.what == What::Addresses {
+                    self.visit(pid);
+                }
+            }
             // A new task begins with a stop of its own.
             Stop::Signal(libc::SIGSTOP) => {
                 self.tasks.insert(pid.as_raw());
@@ -162,6 +201,16 @@ impl Tracer {
             Stop::Signal(other) => signal = other,
         }
         self.go_on(pid, signal);
+    }
+
+    /// Notes where a task stands.
+    fn visit(&mut self, pid: Pid) {
+        // A task that was killed meanwhile stands nowhere.
+        if let Ok(registers) = ptrace::getregs(pid)
+            && self.seen.insert(registers.rip)
+        {
+            self.visited.push(registers.rip);
+        }
     }
 
     /// Kills the tasks that are left, and waits for them.
@@ -187,8 +236,11 @@ impl Tracer {
     /// Up to the next call or instruction. A task that was killed meanwhile is heard of by wait.
     fn go_on(&self, pid: Pid, signal: c_int) {
         let request = match self.what {
+            What::Addresses if self.foreign.contains(&pid.as_raw()) => libc::PTRACE_CONT,
             What::Calls => libc::PTRACE_SYSCALL,
             What::Instructions => libc::PTRACE_SINGLESTEP,
+            // From jump to jump, where the processor can: it enters a function by one.
+            What::Addresses => PTRACE_SINGLEBLOCK,
         };
         // SAFETY: the request reads no memory of ours; its last argument is a number.
         unsafe { libc::ptrace(request, pid.as_raw(), 0, signal as libc::c_long) };

@@ -1,11 +1,13 @@
 //! Measures container runtimes against one another and against the floor: see docs/performance.md.
 //!
 //! lab.rs has the views of the host and the runtimes, work.rs what is timed, facts.rs what is counted, results.rs the
-//! goals; count.rs and guard.rs are for the guard, which compares exact counts of myrt with a committed budget.
+//! goals; count.rs and guard.rs are for the guard, which compares exact counts of myrt with a committed budget; hot.rs finds
+//! the order in which the linker puts the functions.
 
 mod count;
 mod facts;
 mod guard;
+mod hot;
 mod lab;
 mod plot;
 mod random;
@@ -29,6 +31,7 @@ use crate::work::{Effort, GROUPS, containers};
 
 const USAGE: &str = "usage: bench [--quick] [--only GROUP,...] [--out DIR] --myrt PATH [RUNTIME]...
        bench --guard BUDGET [--quick | --update] --myrt PATH
+       bench --hot MAP --myrt PATH    writes the order of functions, for a binary and the map that the linker made of it
 
 RUNTIME is a path or a name on the PATH; without any, all of runc, crun, youki and bwrap on the PATH are measured.
 Groups: run exec steps at-once mounts seccomp arguments cgroups containers memory calls limit consecutive";
@@ -42,6 +45,7 @@ struct Options {
     peers: Vec<String>,
     guard: Option<PathBuf>,
     update: bool,
+    hot: Option<PathBuf>,
 }
 
 fn options() -> Result<Options, String> {
@@ -59,6 +63,7 @@ fn options() -> Result<Options, String> {
             "--out" => options.out = Some(absolute(args.next())?),
             "--myrt" => options.myrt = absolute(args.next())?,
             "--guard" => options.guard = Some(absolute(args.next())?),
+            "--hot" => options.hot = Some(absolute(args.next())?),
             _ if arg.starts_with('-') => return Err(USAGE.to_string()),
             _ if arg.contains('/') => options.peers.push(absolute(Some(arg))?.to_string_lossy().into_owned()),
             _ => options.peers.push(arg),
@@ -71,9 +76,10 @@ fn options() -> Result<Options, String> {
 }
 
 fn main() -> ExitCode {
-    let done = options().and_then(|options| match &options.guard {
-        Some(budget) => guard::guard(&options.myrt, budget, options.quick, options.update),
-        None => bench(&options),
+    let done = options().and_then(|options| match (&options.guard, &options.hot) {
+        (Some(budget), _) => guard::guard(&options.myrt, budget, options.quick, options.update),
+        (_, Some(map)) => hot::hot(&options.myrt, map),
+        _ => bench(&options),
     });
     match done {
         Ok(true) => ExitCode::SUCCESS,

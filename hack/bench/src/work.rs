@@ -162,7 +162,7 @@ fn run(lab: &Lab, random: &mut Random, effort: Effort) -> Result<Vec<Series>, St
 }
 
 /// The profile as Docker writes it for a container without further rights.
-fn docker_profile() -> Value {
+pub fn docker_profile() -> Value {
     let text = include_str!("../../../runtime-tests/bundles/docker-plain.json");
     let config: Value = serde_json::from_str(text).expect("the sample bundle is JSON");
     config["linux"]["seccomp"].clone()
