@@ -105,13 +105,18 @@ unsafe extern "C" fn __libc_start_main(
         }
 
         __libc_setup_tls();
-        // The kernel's 16 random bytes: one half guards stack frames (the zero byte stops strings), one jump buffers.
-        asm!("mov fs:[0x28], {}", in(reg) *_dl_random & !0xff, options(nostack, preserves_flags));
-        asm!("mov fs:[0x30], {}", in(reg) *_dl_random.add(1), options(nostack, preserves_flags));
+        // The kernel's 16 random bytes, wherever on the stack: one half guards stack frames (the zero byte stops strings), one jump buffers.
+        asm!("mov fs:[0x28], {}", in(reg) _dl_random.read_unaligned() & !0xff, options(nostack, preserves_flags));
+        asm!("mov fs:[0x30], {}", in(reg) _dl_random.add(1).read_unaligned(), options(nostack, preserves_flags));
         __libc_early_init(true);
         __libc_init_first(argc, argv, environment);
 
-        construct((&raw const __preinit_array_start).cast(), (&raw const __preinit_array_end).cast(), argc, argv);
+        construct(
+            (&raw const __preinit_array_start).cast(),
+            (&raw const __preinit_array_end).cast(),
+            argc,
+            argv,
+        );
         _init();
         construct((&raw const __init_array_start).cast(), (&raw const __init_array_end).cast(), argc, argv);
         exit(main(argc, argv, environment))

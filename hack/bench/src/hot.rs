@@ -105,13 +105,16 @@ fn section(line: &str) -> Option<Section> {
     }
     let file = file.rsplit('/').next()?;
     // What the compiler gave a section of its own has a mangled name, or is in no archive.
-    let (exact, lasting) = if name.contains("._") || name == ".text.main" || name == ".text.__libc_start_main" {
+    let (exact, lasting) = if name.contains("._") || name == ".text.main" || name == ".text.__libc_start_main"
+    {
         (format!("*({name})"), format!("*({})", without_hashes(name)))
     } else {
         // The C libraries' files have few sections, whose names say nothing.
         let file = file.replace('(', ":").replace(')', "");
         let lasting = match file.split_once(".rlib:") {
-            Some((archive, member)) => format!("{}-*.rlib:{member}", archive.rsplit_once('-').map_or(archive, |(a, _)| a)),
+            Some((archive, member)) => {
+                format!("{}-*.rlib:{member}", archive.rsplit_once('-').map_or(archive, |(a, _)| a))
+            }
             None => file.clone(),
         };
         (format!("*{file}({name})"), format!("*{lasting}({name})"))
