@@ -142,6 +142,20 @@ fn without_hashes(name: &str) -> String {
         };
         short += part.split_once('_').map_or(part, |(_, rest)| rest);
     }
+    if name.contains("Cs") { without_references(&short) } else { short }
+}
+
+/// The name without its references to what was named before (`B5_`): they count the digits of the hashes too.
+fn without_references(name: &str) -> String {
+    let mut parts = name.split('B');
+    let mut short = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        let reference = (1..=3).contains(&digits) && part[digits..].starts_with('_');
+        short += "B";
+        short += if reference { "*" } else { "" };
+        short += if reference { &part[digits..] } else { part };
+    }
     short
 }
 
@@ -156,6 +170,7 @@ mod tests {
           31d480           31d480       26    16         /usr/lib/x86_64-linux-gnu/crt1.o:(.text)
           31d4b0           31d4b0       10    16         myrt.cgu.0.rcgu.o:(.text._ZN4myrt3run5build17hda8677ebc7fe61b8E)
           31d4c0           31d4c0        5    16         myrt.cgu.0.rcgu.o:(.text._RNvNtCsjrHSEGnQ3l9_3std2io5print)
+          31d4c8           31d4c8        5    16         myrt.cgu.0.rcgu.o:(.text._RNvXs0_NtNtCsjrHSEGnQ3l9_3std2ioNtB5_5Error.12)
           31d4d0           31d4d0       20    16         /usr/lib/libc.a(malloc.o):(.text)
           31d4d0           31d4d0       20     1                 malloc\n";
         let patterns: Vec<String> = sections(map).into_iter().map(|s| s.lasting).collect();
@@ -163,6 +178,7 @@ mod tests {
             "*crt1.o(.text)",
             "*(.text._ZN4myrt3run5build17h*)",
             "*(.text._RNvNtCs*3std2io5print)",
+            "*(.text._RNvXs0_NtNtCs*3std2ioNtB*_5Error*)",
             "*libc.a:malloc.o(.text)",
         ];
         assert_eq!(expected.as_slice(), patterns);
