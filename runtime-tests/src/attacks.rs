@@ -496,8 +496,7 @@ pub fn process_that_exec_brings_shows_nothing_of_the_runtime(t: &T) {
 /// Of what watches in this container: it saw programs of the container, and nothing of the runtime.
 #[track_caller]
 fn shows_only_the_containers_own(c: &crate::bundle::Container) {
-    crate::harness::wait_for("the report", || c.output().contains(']').then_some(()));
-    let seen: serde_json::Value = serde_json::from_str(c.output().trim()).unwrap();
+    let seen = crate::harness::wait_for_json(|| c.output());
     let links: Vec<&str> = seen[0]["seen"].as_array().unwrap().iter().filter_map(|l| l.as_str()).collect();
     assert!(links.contains(&"exe /inside"), "it sees the programs of the container: {links:?}");
     let own = |link: &str| {

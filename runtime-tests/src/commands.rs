@@ -1,6 +1,6 @@
 //! The command line: options and where they stand, exit codes, phrases that others match, `spec`, `list`, `ps`.
 
-use crate::harness::{T, wait_for};
+use crate::harness::{T, wait_for_json};
 use crate::host::Need;
 use crate::read;
 use serde_json::{Value, json};
@@ -302,8 +302,7 @@ pub fn container_that_preserves_descriptors_starts_like_any_other(t: &T) {
     let out = running.out.clone();
     running.wait().ok();
     t.runtime(&["start", &b.id]).ok();
-    wait_for("the report", || read(&out).contains("fds").then_some(()));
-    let report: Value = serde_json::from_str(read(&out).trim()).unwrap();
+    let report = wait_for_json(|| read(&out));
     assert_eq!(report[0]["fds"].as_object().unwrap().keys().collect::<Vec<_>>(), ["0", "1", "2", "3", "4"]);
 }
 

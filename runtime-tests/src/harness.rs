@@ -111,6 +111,11 @@ pub fn wait_for<V>(what: &str, mut check: impl FnMut() -> Option<V>) -> V {
     }
 }
 
+/// Waits until what a program writes is a whole JSON value: a report comes in pieces.
+pub fn wait_for_json(output: impl Fn() -> String) -> serde_json::Value {
+    wait_for("a whole report", || serde_json::from_str(output().trim()).ok())
+}
+
 // ---- in the harness ----------------------------------------------------------------------------
 
 /// Runs one test under a keeper and gives its verdict.
