@@ -253,13 +253,15 @@ pub fn writable_first(mounts: &[Mount]) -> Vec<ReadonlyLater> {
             && options.is_ok_and(|o| o.own.set & attr::RDONLY != 0 && o.bind.is_none() && !o.remount)
     };
     let copies = |mount: &Mount| mount.options().iter().flatten().any(|word| word == "tmpcopyup");
-    let found = mounts.iter().enumerate().filter_map(|(index, mount)| {
+    // Few are; only for these all later mounts are looked at.
+    let few = mounts.iter().enumerate().filter(|(_, mount)| reads_only(mount));
+    let found = few.filter_map(|(index, mount)| {
         let (target, later) = (mount.destination(), &mounts[index + 1..]);
         let covered = later.iter().any(|other| other.destination() == target);
         let filled = target == Path::new("/dev")
             || copies(mount)
             || later.iter().any(|o| o.destination().starts_with(target));
-        (reads_only(mount) && filled && !covered).then_some((index, target))
+        (filled && !covered).then_some((index, target))
     });
     found
         .filter_map(|(index, at)| Some(ReadonlyLater { target: ContainerPath::new(at).ok()?, index }))
