@@ -1,10 +1,11 @@
 // The floor: the system calls that a container costs whoever makes it, and nothing else.
 //
-//   floor run ROOTFS ID CGROUPS   what `run` must do for the bundle that `myrt spec` writes
-//   floor exec PID ID CGROUPS     what `exec` must do in a container with that first process and cgroup
-//   floor peak PROGRAM [ARG]...   runs a program and prints its peak memory in KiB
+//   floor run ROOTFS ID CGROUPS [FILTER]   what `run` must do for the bundle that `myrt spec` writes
+//   floor exec PID ID CGROUPS              what `exec` must do in a container with that first process and cgroup
+//   floor peak PROGRAM [ARG]...            runs a program and prints its peak memory in KiB
 //
 // CGROUPS is v2, none, or the folders of the v1 hierarchies with colons between them: cpu:memory:systemd:unified.
+// FILTER has the instructions of a seccomp filter, ready to be installed.
 // Nothing is parsed, checked, recorded or taken back; every failure ends the program with the line it happened in.
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -12,8 +13,10 @@
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
@@ -248,7 +251,17 @@ static void mounts(const char *rootfs, int v2) {
     MUST(chdir("/"));
 }
 
-// Three capabilities, one limit, user 0, no_new_privs, and the payload.
+static struct sock_fprog filter;
+
+static void read_filter(const char *path) {
+    static struct sock_filter instructions[BPF_MAXINSNS];
+    int fd = MUST(open(path, O_RDONLY | O_CLOEXEC));
+    filter.len = MUST(read(fd, instructions, sizeof instructions)) / sizeof *instructions;
+    filter.filter = instructions;
+    close(fd);
+}
+
+// Three capabilities, one limit, user 0, no_new_privs, the filter if there is one, and the payload.
 static void become_payload(void) {
     uint64_t keep = 1ull << CAP_AUDIT_WRITE | 1ull << CAP_KILL | 1ull << CAP_NET_BIND_SERVICE;
     for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
@@ -264,6 +277,8 @@ static void become_payload(void) {
                                              {.effective = keep >> 32, .permitted = keep >> 32}};
     MUST(syscall(SYS_capset, &header, data));
     MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    if (filter.len)
+        MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter));
     char *args[] = {"/bin/true", NULL};
     char *env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm", NULL};
     MUST(execve(args[0], args, env));
@@ -339,6 +354,10 @@ static int peak(char **argv) {
 }
 
 int main(int argc, char **argv) {
+    if (argc == 6 && !strcmp(argv[1], "run")) {
+        read_filter(argv[5]);
+        argc = 5;
+    }
     int v2 = argc == 5 && !strcmp(argv[4], "v2");
     if (argc == 5 && !v2 && strcmp(argv[4], "none"))
         for (char *name = strtok(argv[4], ":"); name && v1_count < 32; name = strtok(NULL, ":"))
@@ -349,6 +368,6 @@ int main(int argc, char **argv) {
         return exec(atoi(argv[2]), argv[3], v2);
     if (argc > 2 && !strcmp(argv[1], "peak"))
         return peak(argv + 2);
-    dprintf(2, "usage: floor run ROOTFS ID v2|none|NAME:..., exec PID ID v2|none, or peak PROGRAM [ARG]...\n");
+    dprintf(2, "usage: floor run ROOTFS ID v2|none|NAME:... [FILTER], exec PID ID v2|none, or peak PROGRAM [ARG]...\n");
     return 2;
 }

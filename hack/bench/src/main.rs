@@ -1,7 +1,7 @@
 //! Measures container runtimes against one another and against the floor: see docs/performance.md.
 //!
 //! lab.rs has the views of the host and the runtimes, work.rs what is timed, facts.rs what is counted, results.rs the
-//! goals; count.rs and guard.rs are for the guard, which compares exact counts of myrt with a committed budget; hot.rs finds
+//! goals; trace.rs shows where the time goes; count.rs and guard.rs are for the guard, which compares exact counts of myrt with a committed budget; hot.rs finds
 //! the order in which the linker puts the functions.
 
 mod count;
@@ -14,6 +14,9 @@ mod random;
 mod report;
 mod results;
 mod spawn;
+#[path = "../../../src/isolation/seccomp/syscalls.rs"]
+mod syscalls;
+mod trace;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +37,7 @@ const USAGE: &str = "usage: bench [--quick] [--only GROUP,...] [--out DIR] --myr
        bench --hot MAP --myrt PATH    writes the order of functions, for a binary and the map that the linker made of it
 
 RUNTIME is a path or a name on the PATH; without any, all of runc, crun, youki and bwrap on the PATH are measured.
-Groups: run exec steps at-once mounts seccomp arguments cgroups containers memory calls limit consecutive";
+Groups: run exec steps at-once mounts seccomp arguments cgroups containers memory calls limit consecutive trace";
 
 #[derive(Default)]
 struct Options {
@@ -167,7 +170,12 @@ fn measure(lab: &Lab, options: &Options, random: &mut Random) -> Result<Results,
         say("consecutive");
         facts.consecutive(if options.quick { 20 } else { 1000 })?;
     }
-    Ok(Results { runtimes: lab.runtimes.clone(), series, facts: facts.list })
+    let mut traces = Vec::new();
+    if wanted("trace") && !quick {
+        say("trace");
+        traces = trace::traces(lab)?;
+    }
+    Ok(Results { runtimes: lab.runtimes.clone(), series, facts: facts.list, traces })
 }
 
 fn read(path: &str) -> String {

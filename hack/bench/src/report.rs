@@ -58,6 +58,9 @@ impl Results {
                 &format!("{row:<36} {what:<38} {limit:>8} {value:>8} {cpu:>8}  {}", goal.verdict()),
             );
         }
+        for trace in &self.traces {
+            line(&mut text, &format!("\n{}", trace.markdown(&self.runtimes)));
+        }
         text
     }
 
@@ -119,6 +122,9 @@ impl Results {
             let cells: Vec<String> = (0..names.len()).map(cell).collect();
             let unit = if unit.is_empty() { String::new() } else { format!(", {unit}") };
             line(&mut text, &format!("| {work}{unit} | {} |", cells.join(" | ")));
+        }
+        for trace in &self.traces {
+            line(&mut text, &format!("\n{}", trace.markdown(&self.runtimes)));
         }
         text
     }

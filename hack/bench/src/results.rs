@@ -2,6 +2,7 @@
 
 use crate::facts::{Fact, median};
 use crate::lab::{Kind, Runtime, View};
+use crate::trace::Traced;
 use crate::work::Series;
 
 /// Everything that one run of the bench has found.
@@ -9,6 +10,7 @@ pub struct Results {
     pub runtimes: Vec<Runtime>,
     pub series: Vec<Series>,
     pub facts: Vec<Fact>,
+    pub traces: Vec<Traced>,
 }
 
 /// Samples in short; times in milliseconds.

@@ -101,14 +101,41 @@ fn begin(case: &Case) -> Vec<Series> {
     case.works.iter().map(one).collect()
 }
 
+/// The seccomp filter that the floor installs, in a bundle that has one.
+const FILTER: &str = "filter";
+
+/// Puts the filter that myrt makes of a bundle's profile beside it, for the floor: what the kernel takes for it is the
+/// same for everybody.
+pub fn keep_filter(lab: &Lab, bundle: &Path) -> Result<(), String> {
+    /// What precedes the instructions in the file that myrt keeps for `exec`.
+    const HEAD: usize = 24;
+    let myrt = lab.runtimes.iter().position(|r| r.kind == Kind::Myrt).ok_or("myrt is always there")?;
+    let waiting = Waiting::create(lab, (myrt, View::V2), bundle, false)?;
+    let file = lab.dir.join(format!("state-{myrt}")).join(&waiting.id).join("seccomp");
+    let filter = std::fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let instructions = filter.get(HEAD..).filter(|rest| !rest.is_empty() && rest.len() % 8 == 0);
+    let instructions = instructions.ok_or(format!("{}: no filter", file.display()))?;
+    std::fs::write(bundle.join(FILTER), instructions).map_err(|e| e.to_string())
+}
+
 /// The command that runs a bundle's program in a container that is gone afterwards.
 pub fn run_command(lab: &Lab, runtime: usize, view: View, bundle: &Path) -> Command {
     let (id, rootfs) = (lab.fresh_id(), bundle.join("rootfs"));
     let (bundle, rootfs) = (bundle.to_string_lossy(), rootfs.to_string_lossy());
     let program = lab.runtimes[runtime].path.as_str();
     match lab.runtimes[runtime].kind {
-        Kind::Floor => Command::new([program, "run", &rootfs, &id, &lab.floor_cgroups(view)]),
-        Kind::FloorNoCgroup => Command::new([program, "run", &rootfs, &id, "none"]),
+        Kind::Floor | Kind::FloorNoCgroup => {
+            let cgroups = if lab.runtimes[runtime].kind == Kind::Floor {
+                lab.floor_cgroups(view)
+            } else {
+                "none".into()
+            };
+            let filter = Path::new(&*bundle).join(FILTER);
+            let words = [program, "run", &rootfs, &id, &cgroups].map(str::to_string);
+            Command::new(
+                words.into_iter().chain(filter.exists().then(|| filter.to_string_lossy().into_owned())),
+            )
+        }
         Kind::Bwrap => bwrap(program, &rootfs),
         _ => lab.oci(runtime, &["run", "--bundle", &bundle, &id]),
     }
@@ -148,10 +175,11 @@ fn run(lab: &Lab, random: &mut Random, effort: Effort) -> Result<Vec<Series>, St
     let plain = lab.bundle("plain", |_| {})?;
     let profile = docker_profile();
     let with_seccomp = lab.bundle("seccomp", |config| config["linux"]["seccomp"] = profile)?;
+    keep_filter(lab, &with_seccomp)?;
     let mut cases = Vec::new();
     for (runtime, found) in lab.runtimes.iter().enumerate() {
         cases.push(run_case(lab, runtime, View::V2, &plain, "run"));
-        if found.is_oci() {
+        if found.is_oci() || found.kind == Kind::Floor {
             cases.push(run_case(lab, runtime, View::V2, &with_seccomp, "run, Docker's seccomp profile"));
         }
         if (found.is_oci() || found.kind == Kind::Floor) && !lab.hierarchies.is_empty() {
