@@ -43,6 +43,9 @@ vm-engines: build vm ## In the VM: SELinux under Docker and Podman, and the suit
 	hack/vm/selinux-engines $(RUNTIME)
 	hack/vm/engines $(RUNTIME) '$(FILTER)'
 
+vm-calls: build vm ## In the VM: count the system calls of myrt, crun and runc
+	hack/vm/calls $(RUNTIME)
+
 engines-test: build ## What Docker, containerd and Podman do with runc, crun and myrt (docs/engines.md)
 	@hack/deps engines
 	hack/engines/run $(FILTER)
