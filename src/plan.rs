@@ -5,7 +5,7 @@
 //! before the user id, and the filter comes last with no_new_privs but before the last capability without.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
@@ -31,6 +31,7 @@ use crate::process::terminal::OpenTerminal;
 use crate::process::user::Ids;
 use crate::rootfs::cgroups::MountCgroups;
 use crate::rootfs::hide::{self, ReadonlyRoot};
+use crate::rootfs::idmap::IdMap;
 use crate::rootfs::mounts::{self, MountStep};
 use crate::rootfs::options::Options;
 use crate::rootfs::pivot::{Chroot, MakeCwd, Pivot};
@@ -108,7 +109,7 @@ pub enum Wanted {
     /// A namespace to join.
     Namespace(Joined),
     /// A detached clone of a tree (recursive or not) that the child could not reach.
-    Tree(PathBuf, bool, Option<Relabel>),
+    Tree(PathBuf, bool, Option<Relabel>, Option<IdMap>),
     /// The engine's console socket.
     Console(PathBuf),
     /// The place where the SELinux policy answers one question.
@@ -122,8 +123,12 @@ impl Wanted {
     fn open(&self) -> Result<Option<OwnedFd>> {
         let fd = match self {
             Wanted::Namespace(joined) => joined.open(),
-            Wanted::Tree(path, recursive, relabel) => {
-                rootfs::clone_source(path, *recursive, relabel.as_ref())
+            Wanted::Tree(path, recursive, relabel, idmap) => {
+                let tree = rootfs::clone_source(path, *recursive, relabel.as_ref())?;
+                match idmap {
+                    Some(idmap) => idmap.apply(tree.as_fd()).at(path.display()).map(|()| tree),
+                    None => Ok(tree),
+                }
             }
             Wanted::Console(path) => socket::connect_stream(path).at("open the console socket"),
             Wanted::Policy => return selinux::policy::Question::open(),
@@ -316,7 +321,7 @@ impl Plan {
         let propagation = Propagation::new(linux.and_then(|linux| linux.rootfs_propagation().as_deref()))?;
         if own_mounts {
             self.setup.push(Isolate(propagation));
-            let source = self.source(self.rootfs.clone(), true, self.labels.relabel_root());
+            let source = self.source(self.rootfs.clone(), true, self.labels.relabel_root(), None);
             self.setup.push(Attach { source });
         } else {
             self.setup.push(Use { path: self.rootfs.clone() });
@@ -360,8 +365,8 @@ impl Plan {
             let at = format!("/mounts/{index}");
             let words = mount.options().as_deref().unwrap_or_default();
             if matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
-                mounts::refuse_mappings(mount).from_config(&at)?;
                 let options = Options::new(words).from_config(&at)?;
+                mounts::refuse_mappings(mount, &options).from_config(&at)?;
                 if let Some((key, _)) = options.data.first() {
                     let e = Error::new(format!(
                         "option {key} is no flag of a mount, and a cgroup mount takes no other"
@@ -387,7 +392,8 @@ impl Plan {
                         mount.destination().display()
                     ));
                 }
-                self.source(bundle.host_path(path), options.bind == Some(true), relabel)
+                let idmap = IdMap::new(mount, &at, options.idmap, &self.namespaces)?;
+                Ok(self.source(bundle.host_path(path), options.bind == Some(true), relabel, idmap))
             };
             let mut step = MountStep::new(mount, index, bind).from_config(&at)?;
             step.label = label.clone();
@@ -397,11 +403,19 @@ impl Plan {
         Ok(())
     }
 
-    /// A place of the host: in a user namespace a privileged parent opens it, because the child may not reach it.
-    fn source(&mut self, path: PathBuf, recursive: bool, relabel: Option<Relabel>) -> Source {
+    /// A place of the host: in a user namespace a privileged parent opens it, because the child may not reach it, and
+    /// what is id-mapped it opens always.
+    fn source(
+        &mut self,
+        path: PathBuf,
+        recursive: bool,
+        relabel: Option<Relabel>,
+        idmap: Option<IdMap>,
+    ) -> Source {
         let opened = self.namespaces.has(libc::CLONE_NEWUSER) && nix::unistd::geteuid().is_root();
-        let slot = opened.then(|| self.want(Wanted::Tree(path.clone(), recursive, relabel.clone())));
-        Source { path, slot, relabel }
+        let slot = (opened || idmap.is_some())
+            .then(|| self.want(Wanted::Tree(path.clone(), recursive, relabel.clone(), idmap.clone())));
+        Source { path, slot, relabel, idmap }
     }
 
     fn terminal(&mut self, process: &Process, console_socket: Option<&Path>, console: bool) -> Result<()> {

@@ -135,6 +135,16 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("runc", "mounts::defaults_sets_nothing", "passes defaults on as data"),
     (
         "runc",
+        "mounts::files_made_in_an_idmapped_mount_belong_to_the_mapped_user",
+        "older than id-mapped mounts",
+    ),
+    ("runc", "mounts::idmap_takes_the_mappings_of_a_joined_user_namespace", "passes idmap on as data"),
+    ("runc", "mounts::idmap_takes_the_mappings_of_the_user_namespace", "passes idmap on as data"),
+    ("runc", "mounts::idmapped_file_shows_another_owner", "older than id-mapped mounts"),
+    ("runc", "mounts::idmapped_mount_shows_other_owners", "older than id-mapped mounts"),
+    ("runc", "mounts::ridmap_maps_the_mounts_below_and_idmap_does_not", "older than id-mapped mounts"),
+    (
+        "runc",
         "mounts::recursive_contraries_undo_what_the_source_has",
         "clears only a part of the atime bits: EINVAL",
     ),
@@ -488,6 +498,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "crun",
         "mounts::rnorelatime_and_rnostrictatime_are_accepted",
         "sets only a part of the atime bits: EINVAL",
+    ),
+    (
+        "crun",
+        "mounts::ridmap_maps_the_mounts_below_and_idmap_does_not",
+        "an id-mapped mount does not bring the mounts below along",
     ),
     ("crun", "mounts::rnosymfollow_reaches_the_mounts_below", "older than nosymfollow"),
     ("crun", "mounts::ro_bind_keeps_the_flags_of_its_source", "a remount drops them"),

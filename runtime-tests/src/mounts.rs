@@ -6,7 +6,8 @@ use crate::host::{Need, mount_at};
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 
 /// The per-mount options at a point.
 fn options(report: &Value, point: &str) -> Vec<String> {
@@ -529,4 +530,95 @@ pub fn cgroup_mount_shows_the_containers_own_cgroup(t: &T) {
     let probes = b.probe(&[&format!("read {folder}/cgroup.procs"), &format!("create {folder}/x")]);
     assert_eq!(probes[0]["text"], "1\n");
     assert_eq!(errno(&probes[1]), libc::EROFS);
+}
+
+// ---- id-mapped mounts --------------------------------------------------------------------------
+
+/// A folder of user and group `owner`, with a mount in it, and in both a file of that user.
+fn owned(t: &T, owner: u32) -> PathBuf {
+    let tree = tree(t);
+    for file in [".", "file", "sub/file"] {
+        chown(tree.join(file), Some(owner), Some(owner)).unwrap();
+    }
+    fs::set_permissions(&tree, fs::Permissions::from_mode(0o777)).unwrap();
+    tree
+}
+
+/// A bind mount of it on /m, with a mapping of the mount's own.
+fn mapped(tree: &Path, options: &[&str], container: u32, host: u32) -> Value {
+    let map = json!([{ "containerID": container, "hostID": host, "size": 100 }]);
+    json!({ "destination": "/m", "type": "bind", "source": tree, "options": options, "uidMappings": map,
+        "gidMappings": map })
+}
+
+fn owner(found: &Value) -> (u64, u64) {
+    (found["uid"].as_u64().unwrap(), found["gid"].as_u64().unwrap())
+}
+
+pub fn idmapped_mount_shows_other_owners(t: &T) {
+    let tree = owned(t, 1000);
+    fs::write(tree.join("other"), "").unwrap();
+    chown(tree.join("other"), Some(7), Some(7)).unwrap();
+    let b = t.bundle().set("/mounts/-", mapped(&tree, &["bind"], 1000, 2000));
+    let found = b.probe(&["stat /m/file", "stat /m/other"]);
+    assert_eq!(owner(&found[0]), (2000, 2000));
+    // What is not mapped belongs to nobody.
+    assert_eq!(owner(&found[1]), (65534, 65534));
+    assert_eq!(fs::metadata(tree.join("file")).unwrap().uid(), 1000);
+}
+
+pub fn files_made_in_an_idmapped_mount_belong_to_the_mapped_user(t: &T) {
+    let tree = owned(t, 1000);
+    let b = t.bundle().set("/mounts/-", mapped(&tree, &["bind"], 1000, 2000));
+    let b = b.set("/process/user", json!({ "uid": 2005, "gid": 2006 }));
+    assert_eq!(b.tries(&["create /m/new"]), [0]);
+    let made = fs::metadata(tree.join("new")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (1005, 1006));
+    // Root is not mapped, and may not leave a file of nobody.
+    let b = t.bundle().set("/mounts/-", mapped(&tree, &["bind"], 1000, 2000));
+    assert_eq!(b.tries(&["create /m/another"]), [libc::EOVERFLOW]);
+}
+
+pub fn idmap_takes_the_mappings_of_the_user_namespace(t: &T) {
+    t.needs(&[Need::UserNamespaces]);
+    let tree = owned(t, 5);
+    let look = |options: &[&str]| {
+        let b = t.bundle().user_namespace().mount("/m", "bind", &tree, options);
+        owner(&b.probe(&["stat /m/file"])[0])
+    };
+    // The host's users are nobody in the namespace, but through the mount.
+    assert_eq!(look(&["bind"]), (65534, 65534));
+    assert_eq!(look(&["bind", "idmap"]), (5, 5));
+}
+
+pub fn idmap_takes_the_mappings_of_a_joined_user_namespace(t: &T) {
+    t.needs(&[Need::UserNamespaces]);
+    let tree = owned(t, 5);
+    let first = t.bundle().user_namespace().start();
+    let path = format!("/proc/{}/ns/user", first.pid());
+    let b = t.bundle().user_namespace().join_namespace("user", &path).mount(
+        "/m",
+        "bind",
+        &tree,
+        &["bind", "idmap"],
+    );
+    assert_eq!(owner(&b.probe(&["stat /m/file"])[0]), (5, 5));
+}
+
+pub fn ridmap_maps_the_mounts_below_and_idmap_does_not(t: &T) {
+    let tree = owned(t, 1000);
+    let look = |option: &str| {
+        let b = t.bundle().set("/mounts/-", mapped(&tree, &["rbind", option], 1000, 2000));
+        b.probe(&["stat /m/file", "stat /m/sub/file"]).iter().map(owner).collect::<Vec<_>>()
+    };
+    assert_eq!(look("idmap"), [(2000, 2000), (1000, 1000)]);
+    assert_eq!(look("ridmap"), [(2000, 2000), (2000, 2000)]);
+}
+
+pub fn idmapped_file_shows_another_owner(t: &T) {
+    let tree = owned(t, 1000);
+    let b = t.bundle().set("/mounts/-", mapped(&tree.join("file"), &["bind", "ro"], 1000, 2000));
+    let found = b.probe(&["stat /m", "create /m"]);
+    assert_eq!(owner(&found[0]), (2000, 2000));
+    assert_eq!(found[1]["errno"], libc::EROFS);
 }

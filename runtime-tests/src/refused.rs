@@ -18,16 +18,31 @@ fn in_one_line(b: Bundle, word: &str) {
     assert!(!t.dir.join("state").join(id).exists(), "state is left");
 }
 
-pub fn idmapped_mount_is_refused(t: &T) {
+pub fn mappings_of_what_is_no_bind_mount_are_refused(t: &T) {
     let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]);
-    let mount = json!({ "destination": "/m", "type": "bind", "source": "/tmp", "options": ["bind"],
-        "uidMappings": map, "gidMappings": map });
-    in_one_line(t.bundle().set("/mounts/-", mount), "mapped mount");
+    let mount = |kind: &str| json!({ "destination": "/m", "type": kind, "source": kind, "uidMappings": map, "gidMappings": map });
+    in_one_line(t.bundle().set("/mounts/-", mount("tmpfs")), "bind mount");
+    in_one_line(t.bundle().set("/mounts/-", mount("cgroup")), "bind mount");
+    in_one_line(t.bundle().mount("/m", "tmpfs", "tmpfs", &["idmap"]), "bind mount");
 }
 
-pub fn idmap_option_is_refused(t: &T) {
+pub fn idmap_without_any_mappings_is_refused(t: &T) {
     in_one_line(t.bundle().mount("/m", "bind", "/tmp", &["bind", "idmap"]), "idmap");
     in_one_line(t.bundle().mount("/m", "bind", "/tmp", &["rbind", "ridmap"]), "idmap");
+}
+
+pub fn half_a_mapping_of_a_mount_is_refused(t: &T) {
+    let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]);
+    let mount = json!({ "destination": "/m", "type": "bind", "source": "/tmp", "options": ["bind"],
+        "uidMappings": map });
+    in_one_line(t.bundle().set("/mounts/-", mount), "gidMappings");
+}
+
+pub fn idmap_of_a_filesystem_that_cannot_be_mapped_is_refused(t: &T) {
+    let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]);
+    let mount = json!({ "destination": "/m", "type": "bind", "source": "/proc", "options": ["bind"],
+        "uidMappings": map, "gidMappings": map });
+    in_one_line(t.bundle().set("/mounts/-", mount), "cannot be id-mapped");
 }
 
 pub fn seccomp_listener_is_refused(t: &T) {

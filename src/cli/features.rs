@@ -49,7 +49,7 @@ impl Subcommand for Features {
                 "selinux": {"enabled": true},
                 "intelRdt": {"enabled": false},
                 "netDevices": {"enabled": false},
-                "mountExtensions": {"idmap": {"enabled": false}}
+                "mountExtensions": {"idmap": {"enabled": true}}
             },
             "annotations": {
                 "org.myrt.version": env!("CARGO_PKG_VERSION"),

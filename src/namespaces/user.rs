@@ -8,7 +8,7 @@ use std::process::Command;
 
 use nix::sys::stat::stat;
 use nix::unistd::{Pid, getegid, geteuid};
-use oci_spec::runtime::{Linux, LinuxIdMapping};
+use oci_spec::runtime::{Linux, LinuxIdMapping, Mount};
 
 use crate::error::{Call, Context, Error, Result};
 use crate::step::{Ctx, Outcome, Pointer, Step};
@@ -27,7 +27,7 @@ struct Range {
 }
 
 /// The uid and gid maps of a new user namespace.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Maps {
     uids: Vec<Range>,
     gids: Vec<Range>,
@@ -52,6 +52,17 @@ impl Maps {
             (false, ..) => Err(Error::new("id mappings without a user namespace")
                 .hint("add {\"type\": \"user\"} to /linux/namespaces")
                 .from_config("/linux/uidMappings")),
+        }
+    }
+
+    /// Reads those of an id-mapped mount: both, or `None`.
+    pub fn of_mount(mount: &Mount, at: &str) -> Result<Option<Maps>> {
+        let uids = ranges(mount.uid_mappings(), &format!("{at}/uidMappings"))?;
+        let gids = ranges(mount.gid_mappings(), &format!("{at}/gidMappings"))?;
+        match (uids.is_empty(), gids.is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Ok(Some(Maps { uids, gids })),
+            _ => Err(Error::new("an id-mapped mount needs both uidMappings and gidMappings")),
         }
     }
 

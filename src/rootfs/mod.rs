@@ -8,6 +8,7 @@ pub mod cgroups;
 pub mod copyup;
 pub mod devices;
 pub mod hide;
+pub mod idmap;
 pub mod mounts;
 pub mod options;
 pub mod pivot;
@@ -21,6 +22,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
+use self::idmap::IdMap;
 use crate::error::{Call, Context, Error, Result};
 use crate::isolation::selinux::Relabel;
 use crate::step::{Ctx, Outcome, Pointer, Slot, Step};
@@ -36,6 +38,8 @@ pub struct Source {
     pub slot: Option<Slot>,
     /// The SELinux label that its files get.
     pub relabel: Option<Relabel>,
+    /// The owners that its files appear with: the parent maps them, who has the right.
+    pub idmap: Option<IdMap>,
 }
 
 impl Source {
@@ -56,8 +60,11 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path.display())?;
-        match &self.relabel {
-            Some(relabel) => write!(f, " relabelled {}", relabel.label),
+        if let Some(relabel) = &self.relabel {
+            write!(f, " relabelled {}", relabel.label)?;
+        }
+        match &self.idmap {
+            Some(idmap) => write!(f, " ({idmap})"),
             None => Ok(()),
         }
     }

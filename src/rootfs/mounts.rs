@@ -63,9 +63,8 @@ impl MountStep {
     pub fn new(
         mount: &Mount,
         index: usize,
-        bind: impl FnOnce(&std::path::Path, &Options) -> Source,
+        bind: impl FnOnce(&std::path::Path, &Options) -> Result<Source>,
     ) -> Result<Self> {
-        refuse_mappings(mount)?;
         let words = mount.options().as_deref().unwrap_or_default();
         let options = Options::new(words)?;
         let target = ContainerPath::new(mount.destination())?;
@@ -81,7 +80,7 @@ impl MountStep {
         let options = Options { bind: recursive, ..options };
         let what = match (options.remount, recursive, source) {
             (true, ..) => What::Remount,
-            (_, Some(_), Some(path)) => What::Bind(bind(path, &options)),
+            (_, Some(_), Some(path)) => What::Bind(bind(path, &options)?),
             (_, Some(_), None) => return Err(Error::new("a bind mount needs a source")),
             (_, None, _) if kind == "none" || kind.is_empty() => {
                 return Err(Error::new("neither a type nor bind").hint("add the option \"bind\" or a type"));
@@ -91,6 +90,9 @@ impl MountStep {
                 source: cstring(source.map_or(kind.as_bytes(), |s| s.as_os_str().as_encoded_bytes()))?,
             },
         };
+        if !matches!(what, What::Bind(_)) {
+            refuse_mappings(mount, &options)?;
+        }
         if options.copy_up && kind != "tmpfs" {
             return Err(Error::new("tmpcopyup belongs to a tmpfs"));
         }
@@ -234,11 +236,11 @@ fn is_context(key: &str) -> bool {
     matches!(key, "context" | "fscontext" | "defcontext" | "rootcontext")
 }
 
-/// Id-mapped mounts come later; nobody's files may appear as somebody else's meanwhile.
-pub fn refuse_mappings(mount: &Mount) -> Result<()> {
+/// A new filesystem has no owners that could be mapped, and a remount cannot map.
+pub fn refuse_mappings(mount: &Mount, options: &Options) -> Result<()> {
     let asked = |map: &Option<Vec<LinuxIdMapping>>| map.as_ref().is_some_and(|map| !map.is_empty());
-    match asked(mount.uid_mappings()) || asked(mount.gid_mappings()) {
-        true => Err(Error::new("uidMappings: id-mapped mounts are not supported by this version")),
+    match asked(mount.uid_mappings()) || asked(mount.gid_mappings()) || options.idmap.is_some() {
+        true => Err(Error::new("uidMappings, gidMappings and idmap belong to a bind mount")),
         false => Ok(()),
     }
 }

@@ -23,6 +23,8 @@ pub struct Options {
     pub copy_up: bool,
     /// Gives the source the container's SELinux label: `Some(true)` for this container alone.
     pub relabel: Option<bool>,
+    /// Shows the files with other owners: `Some(true)` those of the mounts below too.
+    pub idmap: Option<bool>,
     /// Options of the filesystem: a flag, or a key with a value.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -41,6 +43,7 @@ enum Word {
     Remount,
     CopyUp,
     Relabel(bool),
+    IdMap(bool),
     /// A flag of the superblock, under the name that fsconfig(2) has for it.
     Superblock(&'static str),
 }
@@ -95,6 +98,8 @@ fn word(word: &str) -> Option<Word> {
         "tmpcopyup" => CopyUp,
         "z" => Relabel(false),
         "Z" => Relabel(true),
+        "idmap" => IdMap(false),
+        "ridmap" => IdMap(true),
         "async" => Superblock("async"),
         "sync" => Superblock("sync"),
         "dirsync" => Superblock("dirsync"),
@@ -119,6 +124,7 @@ pub const WORDS: &[&str] = &[
     "diratime",
     "dirsync",
     "exec",
+    "idmap",
     "iversion",
     "lazytime",
     "loud",
@@ -142,6 +148,7 @@ pub const WORDS: &[&str] = &[
     "relatime",
     "remount",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -201,14 +208,12 @@ impl Options {
             Word::Remount => self.remount = true,
             Word::CopyUp => self.copy_up = true,
             Word::Relabel(private) => self.relabel = Some(private),
+            Word::IdMap(recursive) => self.idmap = Some(recursive),
             Word::Superblock(name) => self.data.push((name.to_string(), None)),
         }
     }
 
     fn filesystem(&mut self, text: &str) -> Result<()> {
-        if text == "idmap" || text == "ridmap" {
-            return Err(Error::new(format!("option {text} is not supported yet: id-mapped mounts")));
-        }
         if text.contains('\0') {
             return Err(Error::new(format!("{text:?} is not a mount option")));
         }
@@ -277,6 +282,6 @@ mod tests {
         assert_eq!(o.data[0], ("size".into(), Some("64k".into())));
         assert_eq!(o.data[3], ("huge".into(), None));
         assert!(options(&["", "defaults"]).unwrap().data.is_empty());
-        assert!(options(&["idmap"]).is_err());
+        assert_eq!(options(&["idmap", "ridmap"]).unwrap().idmap, Some(true));
     }
 }

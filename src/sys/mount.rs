@@ -25,6 +25,8 @@ pub mod attr {
     pub const STRICTATIME: u64 = 0x20;
     /// Access times of directories are not updated.
     pub const NODIRATIME: u64 = 0x80;
+    /// The owners of files are mapped.
+    pub const IDMAP: u64 = 0x10_0000;
     /// Symbolic links are not followed.
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
 }
@@ -54,7 +56,7 @@ pub struct Attr {
     pub clear: u64,
     /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`; 0 leaves it.
     pub propagation: u64,
-    /// The user namespace of an id-mapped mount; unused.
+    /// The user namespace of an id-mapped mount.
     userns_fd: u64,
 }
 
@@ -62,6 +64,11 @@ impl Attr {
     /// Sets and clears flags.
     pub fn flags(set: u64, clear: u64) -> Attr {
         Attr { set, clear, ..Attr::default() }
+    }
+
+    /// Maps the owners of files as a user namespace maps ids. The descriptor must live until the call.
+    pub fn id_mapped(namespace: BorrowedFd<'_>) -> Attr {
+        Attr { set: attr::IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..Attr::default() }
     }
 
     /// Changes the propagation only.

@@ -63,6 +63,14 @@ impl Procfs {
             .at(format!("open the root of process {pid}"))
     }
 
+    /// Opens the user namespace of a process, which the caller has made.
+    pub fn user_namespace_of(&self, pid: i32) -> Result<OwnedFd> {
+        let path = super::cstring(format!("{pid}/ns/user"))?;
+        nix::fcntl::openat(&self.dir, path.as_c_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .call("openat(2)")
+            .at(format!("open the user namespace of process {pid}"))
+    }
+
     /// Reads a whole file.
     pub fn read(&self, path: &CStr) -> nix::Result<String> {
         let file = self.open_file(path, OFlag::O_RDONLY)?;

@@ -1,0 +1,109 @@
+//! Id-mapped mounts: the files of a bind mount appear with other owners, and files made there belong to others on the
+//! host. config.md, "Mounts", `uidMappings`.
+//!
+//! The kernel takes the mapping from a user namespace: mount_setattr(2), "ID-mapped mounts". It is the one that the
+//! container joins, or one that exists for no longer than it takes to make the mount.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use oci_spec::runtime::Mount;
+
+use crate::error::{Call, Error, Result};
+use crate::namespaces::user::Maps;
+use crate::namespaces::{Joined, Namespaces};
+use crate::sys::clone::clone3;
+use crate::sys::mount::{Attr, set_attr};
+use crate::sys::process::{exit_now, wait_child};
+use crate::sys::procfs::Procfs;
+use crate::sys::socket;
+
+/// The mapping of one bind mount.
+#[derive(Debug, Clone)]
+pub struct IdMap {
+    mapping: Mapping,
+    /// True for the mounts below it too (`ridmap`).
+    recursive: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Mapping {
+    Maps(Maps),
+    /// That of the user namespace that the container joins.
+    Joined(Joined),
+}
+
+impl IdMap {
+    /// Reads the mappings of a mount and its option `idmap` (`Some(false)`) or `ridmap`; without mappings the option
+    /// means those of the container's user namespace.
+    pub fn new(
+        mount: &Mount,
+        at: &str,
+        option: Option<bool>,
+        namespaces: &Namespaces,
+    ) -> Result<Option<IdMap>> {
+        let own = Maps::of_mount(mount, at)?;
+        let mapping = match (own, option) {
+            (Some(maps), _) => Mapping::Maps(maps),
+            (None, None) => return Ok(None),
+            (None, Some(_)) => {
+                let joined = namespaces.before.iter().find(|joined| joined.kind == libc::CLONE_NEWUSER);
+                match (&namespaces.maps, joined) {
+                    (Some(maps), _) => Mapping::Maps(maps.clone()),
+                    (None, Some(joined)) => Mapping::Joined(joined.clone()),
+                    (None, None) => {
+                        return Err(Error::new("idmap without mappings and without a user namespace")
+                            .hint("give the mount uidMappings and gidMappings"));
+                    }
+                }
+            }
+        };
+        Ok(Some(IdMap { mapping, recursive: option.unwrap_or(false) }))
+    }
+
+    /// Maps a detached mount that was never attached: the kernel allows it once.
+    pub fn apply(&self, mount: BorrowedFd<'_>) -> Result<()> {
+        let namespace = match &self.mapping {
+            Mapping::Maps(maps) => namespace(maps)?,
+            Mapping::Joined(joined) => joined.open()?,
+        };
+        let done = set_attr(mount, Attr::id_mapped(namespace.as_fd()), self.recursive);
+        done.call("mount_setattr(2)").map_err(|e| match e.errno() {
+            Some(Errno::EINVAL) => {
+                e.hint("the filesystem of the source, or one below it, cannot be id-mapped")
+            }
+            Some(Errno::EPERM) => {
+                e.hint("id-mapped mounts need root on the host, and a user namespace below the host's")
+            }
+            _ => e,
+        })
+    }
+}
+
+impl fmt::Display for IdMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.recursive { "id-mapped with all below: " } else { "id-mapped: " })?;
+        match &self.mapping {
+            Mapping::Maps(maps) => maps.fmt(f),
+            Mapping::Joined(joined) => write!(f, "as {}", joined.path.display()),
+        }
+    }
+}
+
+/// A user namespace with these maps. Nobody is in it any more.
+fn namespace(maps: &Maps) -> Result<OwnedFd> {
+    let proc = Procfs::open()?;
+    let (ours, theirs) = socket::pair()?;
+    let Some(child) = clone3(libc::CLONE_NEWUSER, None).call("clone3(2)")? else {
+        drop(ours);
+        // Nothing ever comes: this ends when the parent closes its side, or has died.
+        drop(socket::receive(theirs.as_fd()));
+        exit_now(0)
+    };
+    drop(theirs);
+    let made = maps.write(&proc, child.pid).and_then(|()| proc.user_namespace_of(child.pid.as_raw()));
+    drop(ours);
+    wait_child(child.pid).call("waitpid(2)")?;
+    made
+}
