@@ -108,7 +108,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T> {
 ///
 /// serde takes a list for a struct, field by field: `"resources": []` would be a container without limits.
 fn object_written_as_list(bytes: &[u8]) -> Option<String> {
-    const OBJECTS: [&str; 16] = [
+    const OBJECTS: [&str; 19] = [
         "process",
         "user",
         "root",
@@ -125,6 +125,9 @@ fn object_written_as_list(bytes: &[u8]) -> Option<String> {
         "personality",
         "consoleSize",
         "annotations",
+        "scheduler",
+        "ioPriority",
+        "execCPUAffinity",
     ];
     let (mut key, mut start, mut colon) = (0..0, None, false);
     let mut escaped = false;
@@ -151,7 +154,7 @@ fn object_written_as_list(bytes: &[u8]) -> Option<String> {
 }
 
 /// Once more without what the spec lets us leave out and oci-spec does not: capabilities that nobody knows,
-/// sections of other platforms, an absent user (root). `None` if there was nothing of that.
+/// sections of other platforms, an absent user (root), flags of a scheduler that it spells otherwise. `None` if there was nothing of that.
 fn parse_forgiving<T: DeserializeOwned>(bytes: &[u8]) -> Option<Result<T>> {
     let mut value: Value = serde_json::from_slice(bytes).ok()?;
     let top = value.as_object_mut()?;
@@ -164,12 +167,30 @@ fn parse_forgiving<T: DeserializeOwned>(bytes: &[u8]) -> Option<Result<T>> {
         process.insert("user".to_string(), Value::Object(Default::default()));
         changed = true;
     }
+    changed |= respell_flags(process.get_mut("scheduler"));
     for name in process.get_mut("capabilities").map(remove_unknown).unwrap_or_default() {
         log::warn(format!("capability {name} is unknown and is not granted"));
         changed = true;
     }
     changed
         .then(|| serde_json::from_value(value).map_err(|e| Error::new(e.to_string()).at("parse config.json")))
+}
+
+/// Gives the flags of a scheduler the names that oci-spec has for them; true if there were such.
+fn respell_flags(scheduler: Option<&mut Value>) -> bool {
+    const NAMES: [(&str, &str); 2] = [
+        ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
+        ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
+    ];
+    let flags = scheduler.and_then(|scheduler| scheduler.get_mut("flags")?.as_array_mut());
+    let mut changed = false;
+    for flag in flags.into_iter().flatten() {
+        if let Some((_, name)) = NAMES.iter().find(|(spec, _)| flag == spec) {
+            *flag = Value::from(*name);
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// Takes the names that are no capabilities out of the sets; returns each once.

@@ -26,6 +26,7 @@ use crate::log;
 use crate::namespaces::{self, Joined, Namespaces};
 use crate::process::command::{Command, EnterCwd, Execute, FindProgram, Prepare};
 use crate::process::limits::Limit;
+use crate::process::schedule::{self, Cpus};
 use crate::process::session::{self, SetPersonality};
 use crate::process::terminal::OpenTerminal;
 use crate::process::user::Ids;
@@ -151,6 +152,8 @@ pub struct Plan {
     pub wanted: Vec<Wanted>,
     /// Limits whose hard value the parent raises, because the child could not.
     pub raise: Vec<Limit>,
+    /// The CPUs from which `exec` enters the container.
+    pub initial_cpus: Option<Cpus>,
     /// Written by the parent, who may lower it.
     pub oom_score_adj: Option<i32>,
     /// The filter, kept with the state for `exec`.
@@ -177,6 +180,7 @@ impl Plan {
             namespaces: Namespaces::default(),
             wanted: Vec::new(),
             raise: Vec::new(),
+            initial_cpus: None,
             oom_score_adj: None,
             filter: None,
             labels: Labels::default(),
@@ -239,7 +243,7 @@ impl Plan {
         match process {
             Some(process) => {
                 let capabilities = Capabilities::new(process.capabilities())?;
-                plan.process(process, capabilities, start_hooks)?;
+                plan.process(process, capabilities, start_hooks, false)?;
             }
             None => plan.program.push(crate::child::NoProgram),
         }
@@ -267,7 +271,8 @@ impl Plan {
             capabilities.add(name)?;
         }
         plan.namespaces.new = state.namespaces & libc::CLONE_NEWUSER;
-        plan.process(process, capabilities, None)?;
+        plan.initial_cpus = schedule::initial_cpus(process)?;
+        plan.process(process, capabilities, None, true)?;
         plan.namespaces.new = 0;
         Ok(plan)
     }
@@ -466,6 +471,7 @@ impl Plan {
         process: &Process,
         capabilities: Capabilities,
         start_hooks: Option<RunHooks>,
+        exec: bool,
     ) -> Result<()> {
         let command = Command::new(process)?;
         let cwd = EnterCwd::new(process)?;
@@ -487,6 +493,7 @@ impl Plan {
         if self.namespaces.has(libc::CLONE_NEWUSER) {
             self.raise = limits.clone();
         }
+        schedule::plan(process, exec, steps)?;
         limits.into_iter().for_each(|limit| steps.push(limit));
         ids.plan(steps);
         capabilities.plan_after_user(keep_admin, steps);
@@ -608,30 +615,12 @@ fn refuse_what_is_missing(spec: &Spec) -> Result<()> {
         true => Err(Error::new(format!("{} is not supported by this version", &at[1..])).from_config(at)),
         false => Ok(()),
     };
-    if let Some(process) = spec.process() {
-        refuse_of_process(process)?;
-    }
     if let Some(linux) = spec.linux() {
         refuse(linux.intel_rdt().is_some(), "/linux/intelRdt")?;
         refuse(linux.memory_policy().is_some(), "/linux/memoryPolicy")?;
         refuse(linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "/linux/netDevices")?;
     }
     Ok(())
-}
-
-/// The same for a process, which `exec` gets without a configuration around it.
-pub fn refuse_of_process(process: &Process) -> Result<()> {
-    let missing = [
-        (process.scheduler().is_some(), "/process/scheduler"),
-        (process.io_priority().is_some(), "/process/ioPriority"),
-        (process.exec_cpu_affinity().is_some(), "/process/execCPUAffinity"),
-    ];
-    match missing.iter().find(|(present, _)| *present) {
-        Some((_, at)) => {
-            Err(Error::new(format!("{} is not supported by this version", &at[1..])).from_config(at))
-        }
-        None => Ok(()),
-    }
 }
 
 /// Without a mount namespace a container would change the mounts of the host. What confines is refused;

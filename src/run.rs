@@ -385,7 +385,6 @@ pub fn exec(
     }
     let bundle = saved_bundle(&container)?;
     let process = process(&bundle)?;
-    crate::plan::refuse_of_process(&process)?;
     let filter = match std::fs::read(container.file("seccomp")) {
         Ok(bytes) => Some(Filter::from_bytes(&bytes)?),
         Err(_) if bundle.spec.linux().as_ref().is_some_and(|linux| linux.seccomp().is_some()) => {
@@ -419,6 +418,9 @@ pub fn exec(
         Some(_) => None,
         None => exec_cgroup(&container.state, cgroup.as_ref(), &proc, ask)?,
     };
+    if let Some(cpus) = &plan.initial_cpus {
+        cpus.enter().from_config("/process/execCPUAffinity/initial")?;
+    }
     let child = spawn::exec(&plan, ctx, init.as_fd(), entered, into.as_ref().map(AsFd::as_fd))?;
     if let Some(unit) = by_systemd {
         unit.attach(child.pid.as_raw())?;
@@ -457,6 +459,15 @@ pub fn exec_process(file: &Path, bundle: &Bundle) -> Result<oci_spec::runtime::P
         }
         if process.apparmor_profile().is_none() {
             process.set_apparmor_profile(own.apparmor_profile().clone());
+        }
+        if process.scheduler().is_none() {
+            process.set_scheduler(own.scheduler().clone());
+        }
+        if process.io_priority().is_none() {
+            process.set_io_priority(*own.io_priority());
+        }
+        if process.exec_cpu_affinity().is_none() {
+            process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
         }
     }
     Ok(process)

@@ -245,3 +245,27 @@ pub fn exec_is_refused_where_the_containers_cgroup_is_gone(t: &T) {
     wait_for("the cgroup is removed", || fs::remove_dir(&own).ok());
     c.call("exec", &[], &["/inside", "report"]).refused();
 }
+
+pub fn exec_takes_the_scheduling_of_the_container_or_its_own(t: &T) {
+    let b = t.bundle().set("/process/scheduler", json!({ "policy": "SCHED_BATCH", "nice": 5 }));
+    let c = b.set("/process/ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 })).start();
+    let found = c.exec(&[], &["schedule"]).remove(0);
+    assert_eq!((&found["policy"], &found["nice"]), (&json!(libc::SCHED_BATCH), &json!(5)));
+    assert_eq!(found["io"], 2 << 13 | 6);
+    let own = |process: &mut serde_json::Value| process["scheduler"] = json!({ "policy": "SCHED_IDLE" });
+    let found = c.exec_process(own, &["schedule"]).ok().probes().remove(0);
+    assert_eq!(found["policy"], libc::SCHED_IDLE);
+}
+
+pub fn exec_runs_on_the_cpus_of_its_affinity(t: &T) {
+    let all = crate::host::status_of(std::process::id().into(), "Cpus_allowed_list").unwrap();
+    let last = all.rsplit([',', '-']).next().unwrap().to_string();
+    // It is for those that come later: the container's own program runs where it likes.
+    let affinity = json!({ "initial": last, "final": last });
+    let b = t.bundle().set("/process/execCPUAffinity", affinity.clone());
+    assert_eq!(b.probe(&["schedule"])[0]["cpus"], all);
+    let c = t.bundle().set("/process/execCPUAffinity", affinity).start();
+    assert_eq!(c.exec(&[], &["schedule"])[0]["cpus"], last);
+    let other = |process: &mut serde_json::Value| process["execCPUAffinity"] = json!({ "final": "1000" });
+    assert_ne!(c.exec_process(other, &["schedule"]).code, 0);
+}

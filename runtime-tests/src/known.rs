@@ -77,7 +77,13 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "exec::exec_has_the_rlimits_and_the_oom_score_of_the_config",
         "Go raises RLIMIT_NOFILE and its restoring races",
     ),
+    ("runc", "exec::exec_runs_on_the_cpus_of_its_affinity", "older than execCPUAffinity"),
     ("runc", "exec::exec_takes_a_process_file", "exec ignores the umask"),
+    (
+        "runc",
+        "exec::exec_takes_the_scheduling_of_the_container_or_its_own",
+        "older than the scheduler of a process",
+    ),
     ("runc", "faults::config_that_is_no_json_object_is_refused", "null makes it panic"),
     ("runc", "faults::config_with_a_key_twice_is_refused", "the last one wins"),
     (
@@ -166,9 +172,17 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     ("runc", "process::additional_groups_are_exactly_those_of_the_config", "ids end at 2^31-1"),
     ("runc", "process::domainname_is_what_the_config_says", "older than domainname"),
+    ("runc", "process::flags_of_a_scheduler_are_set", "older than the scheduler of a process"),
     ("runc", "process::greatest_uid_and_gid_are_possible", "ids end at 2^31-1"),
+    ("runc", "process::io_priority_is_set", "older than ioPriority"),
     ("runc", "process::personality_is_what_the_config_says", "older than personality"),
     ("runc", "process::rlimit_given_twice_is_refused", "the last one wins, the spec asks for an error"),
+    ("runc", "process::scheduler_and_nice_value_are_set", "older than the scheduler of a process"),
+    (
+        "runc",
+        "process::scheduler_whose_values_do_not_fit_is_refused",
+        "older than the scheduler of a process",
+    ),
     ("runc", "process::unknown_personality_is_refused", "older than personality"),
     ("runc", "refused::option_that_a_cgroup_mount_does_not_take_is_refused", "drops it in silence"),
     (
@@ -388,6 +402,12 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("crun", "exec::exec_in_a_stopped_container_fails", "exit status 1"),
     ("crun", "exec::exec_leads_its_own_session", "exec has no session of its own"),
     ("crun", "exec::exec_options_set_user_directory_and_environment", "has no --additional-gids"),
+    ("crun", "exec::exec_runs_on_the_cpus_of_its_affinity", "older than execCPUAffinity"),
+    (
+        "crun",
+        "exec::exec_takes_the_scheduling_of_the_container_or_its_own",
+        "older than the scheduler of a process",
+    ),
     ("crun", "exec::exec_that_fails_is_255", "other words"),
     (
         "crun",
@@ -521,6 +541,8 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("crun", "namespaces::time_offsets_move_the_clocks", "its time namespaces fail here"),
     ("crun", "namespaces::time_offsets_without_a_time_namespace_are_refused", "drops the offsets in silence"),
     ("crun", "namespaces::user_namespace_without_mappings_is_refused", "makes up a mapping"),
+    ("crun", "process::flags_of_a_scheduler_are_set", "older than the scheduler of a process"),
+    ("crun", "process::io_priority_is_set", "older than ioPriority"),
     ("crun", "process::missing_absolute_program_is_no_such_file", "other words"),
     ("crun", "process::program_that_is_a_directory_is_permission_denied", "other words"),
     ("crun", "process::program_that_is_not_executable_is_permission_denied", "other words"),
@@ -533,6 +555,12 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "dies of SIGPIPE if the hook ends without reading the state",
     ),
     ("crun", "limits::kill_for_memory_is_an_event", "has no events command"),
+    ("crun", "process::scheduler_and_nice_value_are_set", "older than the scheduler of a process"),
+    (
+        "crun",
+        "process::scheduler_whose_values_do_not_fit_is_refused",
+        "older than the scheduler of a process",
+    ),
     ("crun", "refused::option_that_a_cgroup_mount_does_not_take_is_refused", "drops it in silence"),
     ("crun", "rootfs::device_of_an_unknown_type_is_refused", "no check"),
     (

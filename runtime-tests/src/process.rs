@@ -185,6 +185,29 @@ pub fn rlimit_given_twice_is_refused(t: &T) {
     t.bundle().set("/process/rlimits", json!([limit, limit])).refused();
 }
 
+pub fn scheduler_and_nice_value_are_set(t: &T) {
+    let b = t.bundle().set("/process/scheduler", json!({ "policy": "SCHED_BATCH", "nice": 5 }));
+    let found = b.probe(&["schedule"]).remove(0);
+    assert_eq!((&found["policy"], &found["nice"]), (&json!(libc::SCHED_BATCH), &json!(5)));
+}
+
+pub fn flags_of_a_scheduler_are_set(t: &T) {
+    let scheduler = json!({ "policy": "SCHED_IDLE", "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
+    let found = t.bundle().set("/process/scheduler", scheduler).probe(&["schedule"]).remove(0);
+    assert_eq!(found["policy"], libc::SCHED_IDLE | libc::SCHED_RESET_ON_FORK);
+}
+
+pub fn scheduler_whose_values_do_not_fit_is_refused(t: &T) {
+    t.bundle().set("/process/scheduler", json!({ "policy": "SCHED_FIFO", "priority": 100 })).refused();
+}
+
+pub fn io_priority_is_set(t: &T) {
+    let priority = json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 });
+    let found = t.bundle().set("/process/ioPriority", priority).probe(&["schedule"]).remove(0);
+    // linux/ioprio.h: the class in the bits from 13 on.
+    assert_eq!(found["io"], 2 << 13 | 6);
+}
+
 pub fn unknown_rlimit_is_refused(t: &T) {
     let limit = json!({ "type": "RLIMIT_FROBNICATE", "soft": 100, "hard": 200 });
     t.bundle().set("/process/rlimits", json!([limit])).refused();

@@ -55,13 +55,15 @@ pub fn intel_rdt_is_refused(t: &T) {
     in_one_line(t.bundle().set("/linux/intelRdt", json!({ "l3CacheSchema": "L3:0=f" })), "intelRdt");
 }
 
-pub fn scheduler_is_refused(t: &T) {
-    in_one_line(t.bundle().set("/process/scheduler", json!({ "policy": "SCHED_BATCH" })), "scheduler");
+pub fn scheduler_that_linux_does_not_have_is_refused(t: &T) {
+    in_one_line(t.bundle().set("/process/scheduler", json!({ "policy": "SCHED_ISO" })), "SCHED_ISO");
+    let nice = json!({ "policy": "SCHED_OTHER", "nice": 20 });
+    in_one_line(t.bundle().set("/process/scheduler", nice), "nice");
 }
 
-pub fn io_priority_is_refused(t: &T) {
-    let priority = json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 4 });
-    in_one_line(t.bundle().set("/process/ioPriority", priority), "ioPriority");
+pub fn io_priority_beyond_seven_is_refused(t: &T) {
+    let priority = json!({ "class": "IOPRIO_CLASS_BE", "priority": 8 });
+    in_one_line(t.bundle().set("/process/ioPriority", priority), "priority");
 }
 
 pub fn network_devices_are_refused(t: &T) {
@@ -72,13 +74,6 @@ pub fn network_devices_are_refused(t: &T) {
 pub fn memory_policy_is_refused(t: &T) {
     let policy = json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0" });
     in_one_line(t.bundle().set("/linux/memoryPolicy", policy), "memoryPolicy");
-}
-
-pub fn exec_cpu_affinity_is_refused(t: &T) {
-    in_one_line(
-        t.bundle().set("/process/execCPUAffinity", json!({ "initial": "0", "final": "0" })),
-        "execCPUAffinity",
-    );
 }
 
 pub fn option_that_a_cgroup_mount_does_not_take_is_refused(t: &T) {

@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod limits;
+pub mod schedule;
 pub mod session;
 pub mod terminal;
 pub mod user;

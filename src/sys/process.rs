@@ -106,6 +106,50 @@ pub fn rlimit(resource: u32) -> nix::Result<(u64, u64)> {
     Ok((old.rlim_cur, old.rlim_max))
 }
 
+/// `struct sched_attr`, version 0: times in nanoseconds. sched_setattr(2).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SchedAttr {
+    /// [`set_scheduler`] fills it in.
+    pub size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// -20 to 19, for the policies that share the processor.
+    pub nice: i32,
+    /// The static priority of a real-time policy.
+    pub priority: u32,
+    /// Of `SCHED_DEADLINE`: time on the processor,
+    pub runtime: u64,
+    /// until when at the latest,
+    pub deadline: u64,
+    /// in each period.
+    pub period: u64,
+}
+
+/// Sets by which policy this thread is scheduled. See sched_setattr(2).
+pub fn set_scheduler(attr: &SchedAttr) -> nix::Result<()> {
+    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
+    // SAFETY: `attr` is a live sched_attr that says its own size.
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    Errno::result(ret).map(drop)
+}
+
+/// Sets the I/O priority of this thread: `IOPRIO_CLASS_*` and a level from 0 (first) to 7. See ioprio_set(2).
+pub fn set_io_priority(class: u16, level: u16) -> nix::Result<()> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    const IOPRIO_CLASS_SHIFT: u32 = 13;
+    let value = i32::from(class) << IOPRIO_CLASS_SHIFT | i32::from(level);
+    // SAFETY: no pointers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) }).map(drop)
+}
+
+/// Moves this thread to a set of CPUs. See sched_setaffinity(2).
+pub fn set_affinity(cpus: &nix::sched::CpuSet) -> nix::Result<()> {
+    nix::sched::sched_setaffinity(Pid::from_raw(0), cpus)
+}
+
 /// One prctl(2) with integer arguments.
 pub fn prctl(option: i32, a: u64, b: u64) -> nix::Result<i32> {
     // SAFETY: every option used with this function takes integers only.

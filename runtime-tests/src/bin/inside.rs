@@ -92,6 +92,7 @@ fn run(words: &[&str]) -> Value {
         "clocks" => {
             json!({ "monotonic": clock(libc::CLOCK_MONOTONIC), "boottime": clock(libc::CLOCK_BOOTTIME) })
         }
+        "schedule" => schedule(),
         "alloc" => alloc(num(1) as usize),
         "forks" => forks(num(1)),
         "hog" => hog(num(1) as usize),
@@ -111,6 +112,17 @@ fn run(words: &[&str]) -> Value {
             eprintln!("inside: unknown probe {other:?}");
             std::process::exit(99)
         }
+    }
+}
+
+/// When and where this process runs.
+fn schedule() -> Value {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    unsafe {
+        json!({
+            "policy": libc::sched_getscheduler(0), "nice": libc::getpriority(libc::PRIO_PROCESS, 0),
+            "io": libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0), "cpus": status("Cpus_allowed_list"),
+        })
     }
 }
 
