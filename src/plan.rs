@@ -109,7 +109,7 @@ pub struct ExecRequest {
 pub enum Wanted {
     /// A namespace to join.
     Namespace(Joined),
-    /// A detached clone of a tree (recursive or not) that the child could not reach.
+    /// A detached clone of a tree (recursive or not) that the child could not reach, or not map.
     Tree(PathBuf, bool, Option<Relabel>, Option<IdMap>),
     /// The engine's console socket.
     Console(PathBuf),
@@ -326,7 +326,8 @@ impl Plan {
         let propagation = Propagation::new(linux.and_then(|linux| linux.rootfs_propagation().as_deref()))?;
         if own_mounts {
             self.setup.push(Isolate(propagation));
-            let source = self.source(self.rootfs.clone(), true, self.labels.relabel_root(), None);
+            let source =
+                self.source(self.rootfs.clone(), true, propagation, self.labels.relabel_root(), None);
             self.setup.push(Attach { source });
         } else {
             self.setup.push(Use { path: self.rootfs.clone() });
@@ -335,7 +336,7 @@ impl Plan {
             }
         }
         if self.namespaces.has(libc::CLONE_NEWNS) {
-            self.mounts(bundle)?;
+            self.mounts(bundle, ask, propagation)?;
         } else {
             refuse_without_mounts(spec)?;
         }
@@ -361,7 +362,7 @@ impl Plan {
         Ok(())
     }
 
-    fn mounts(&mut self, bundle: &Bundle) -> Result<()> {
+    fn mounts(&mut self, bundle: &Bundle, ask: &Request, propagation: Propagation) -> Result<()> {
         let label = self.labels.mount.clone();
         let hierarchies =
             self.cgroup.as_ref().map(|cgroup| cgroup.record().mount_points()).unwrap_or_default();
@@ -398,7 +399,14 @@ impl Plan {
                     ));
                 }
                 let idmap = IdMap::new(mount, &at, options.idmap, &self.namespaces)?;
-                Ok(self.source(bundle.host_path(path), options.bind == Some(true), relabel, idmap))
+                if idmap.is_some() && !self.namespaces.has_new(libc::CLONE_NEWNS) {
+                    return Err(Error::new("an id-mapped mount needs a new mount namespace"));
+                }
+                if idmap.is_some() && !nix::unistd::geteuid().is_root() && !ask.only_look {
+                    return Err(Error::new("id-mapped mounts need root on the host"));
+                }
+                let (path, recursive) = (bundle.host_path(path), options.bind == Some(true));
+                Ok(self.source(path, recursive, propagation, relabel, idmap))
             };
             let mut step = MountStep::new(mount, index, bind).from_config(&at)?;
             step.label = label.clone();
@@ -414,13 +422,17 @@ impl Plan {
         &mut self,
         path: PathBuf,
         recursive: bool,
+        propagation: Propagation,
         relabel: Option<Relabel>,
         idmap: Option<IdMap>,
     ) -> Source {
-        let opened = self.namespaces.has(libc::CLONE_NEWUSER) && nix::unistd::geteuid().is_root();
+        let user = self.namespaces.has(libc::CLONE_NEWUSER);
+        let opened = user && nix::unistd::geteuid().is_root();
         let slot = (opened || idmap.is_some())
             .then(|| self.want(Wanted::Tree(path.clone(), recursive, relabel.clone(), idmap.clone())));
-        Source { path, slot, relabel, idmap }
+        // What a less privileged mount namespace gets of the host is a slave at most: mount_namespaces(7).
+        let propagation = propagation.of_host().or(user.then_some(libc::MS_SLAVE));
+        Source { path, slot, propagation, relabel, idmap }
     }
 
     fn terminal(&mut self, process: &Process, console_socket: Option<&Path>, console: bool) -> Result<()> {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use crate::child;
 use crate::error::{Call, Context, Error, Result};
@@ -24,6 +24,9 @@ use crate::sys::socket;
 /// Creates the child of `create` and `run`. It waits for Go.
 pub fn create(plan: &Plan, ctx: Ctx, cgroup: Option<BorrowedFd<'_>>) -> Result<Child> {
     let namespaces = &plan.namespaces;
+    if namespaces.has_new(libc::CLONE_NEWUSER) {
+        hide_from_owner()?;
+    }
     if !namespaces.before.is_empty() || namespaces.offsets.is_some() {
         return through_another(plan, ctx, cgroup);
     }
@@ -50,7 +53,19 @@ pub fn exec(
     }
 }
 
-fn explain(e: Error) -> Error {
+/// The owner of a user namespace has every right over who is in it, even where he has none over us: without this he could
+/// look into a child that still has the host's files open (ptrace(2), "Ptrace access mode checking"). The child inherits it.
+///
+/// Without root it is the caller who is the owner, and he could not write the maps any more.
+pub fn hide_from_owner() -> Result<()> {
+    match geteuid().is_root() {
+        true => set_dumpable(false).call("prctl(PR_SET_DUMPABLE)"),
+        false => Ok(()),
+    }
+}
+
+/// What a clone with namespaces needs that it did not find.
+pub fn explain(e: Error) -> Error {
     match e.errno() {
         Some(Errno::EPERM) => {
             e.hint("creating namespaces needs root, or a user namespace in /linux/namespaces")

@@ -2,7 +2,7 @@
 //! defence, or that what it builds on is there.
 
 use crate::bundle::{Output, errno};
-use crate::harness::{T, before_exec};
+use crate::harness::{T, before_exec, wait_for};
 use crate::host::{self, Need, mount_points};
 use crate::read;
 use nix::mount::{MsFlags, mount};
@@ -366,11 +366,9 @@ pub fn binary_of_the_runtime_cannot_be_written_from_inside(t: &T) {
     command(&["create", "--bundle", b.dir.to_str().unwrap(), &b.id]).ok();
     command(&["exec", "--detach", &b.id, "/inside", "overwrite", "/proc/1/exe", "/tmp/holds", "/tmp/result"])
         .ok();
-    crate::harness::wait_for("a descriptor of the executable", || {
-        b.rootfs().join("tmp/holds").exists().then_some(())
-    });
+    wait_for("a descriptor of the executable", || b.rootfs().join("tmp/holds").exists().then_some(()));
     command(&["start", &b.id]).ok();
-    let result = crate::harness::wait_for("the attempt", || {
+    let result = wait_for("the attempt", || {
         fs::read_to_string(b.rootfs().join("tmp/result")).ok().filter(|r| r.ends_with('\n'))
     });
     assert!(fs::OpenOptions::new().write(true).open(&copy).is_ok(), "outside, root may write it");
@@ -453,7 +451,7 @@ pub fn folder_exchanged_for_a_symlink_leads_no_mount_outside(t: &T) {
         let (a, b, stop) = (volume.join("a"), volume.join("b"), stop.clone());
         std::thread::spawn(move || exchange(a, b, stop))
     };
-    crate::harness::wait_for("a check followed by a use loses the race", || {
+    wait_for("a check followed by a use loses the race", || {
         (0..500).find(|_| {
             let honest = fs::symlink_metadata(volume.join("a")).is_ok_and(|m| m.is_dir());
             std::thread::yield_now();
@@ -523,6 +521,62 @@ pub fn process_that_joins_namespaces_shows_nothing_of_the_runtime(t: &T) {
     command.args(["run", "--bundle"]).arg(&b.dir).arg(&b.id);
     t.finish(command).ok();
     shows_only_the_containers_own(&c);
+}
+
+/// A process of the host that the runtime has cloned: it is two steps below the strace that the test has started.
+fn cloned_by(running: &crate::harness::Running) -> i64 {
+    let children = |pid: i64| -> Vec<i64> {
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    };
+    wait_for("the runtime to clone a process", || {
+        children(running.pid().as_raw().into())
+            .first()
+            .and_then(|runtime| children(*runtime).first().copied())
+    })
+}
+
+/// A container among the host's processes, without any capability, whose user is root, as the owner of a user namespace
+/// that the runtime makes: over what is in there he has every right, and whatever it has open is the host's.
+fn sees_nothing_of_what_is_cloned(b: crate::bundle::Bundle, call: &str) {
+    let t = b.t;
+    t.needs(&[Need::Only("myrt"), Need::Program("strace"), Need::Program("unshare"), Need::UserNamespaces]);
+    let watcher =
+        t.bundle().without_namespace("pid").caps(&[], &["bounding", "permitted", "effective"]).start();
+    let look = |pid: i64| errno(&watcher.exec(&[], &[&format!("list /proc/{pid}/root")])[0]);
+    // The attack: without a defence the root of the host lies open.
+    let mut plain = Command::new("unshare").args(["--user", "sleep", "1000"]).spawn().unwrap();
+    let pid = i64::from(plain.id());
+    let user = |pid: i64| host::namespace(pid, "user");
+    let own = user(std::process::id().into());
+    wait_for("a new user namespace", || (user(pid) != own).then_some(()));
+    let open = look(pid);
+    plain.kill().unwrap();
+    plain.wait().unwrap();
+    assert_eq!(open, 0, "the attack works");
+    // strace holds the runtime before it lets its child go on.
+    b.write();
+    let (trace, hold) = (format!("trace={call}"), format!("inject={call}:delay_enter=10000000:when=1"));
+    let mut command = t.traced(&["-o", "/dev/null", "-e", &trace, "-e", &hold]);
+    command.args(["run", "--bundle"]).arg(&b.dir).arg(&b.id);
+    let running = t.begin(command);
+    let pid = cloned_by(&running);
+    assert_ne!(user(pid), own);
+    assert_eq!(look(pid), libc::EACCES);
+    // It was still there to be seen.
+    assert!(host::lives(pid));
+    running.wait().ok();
+}
+
+pub fn process_in_a_new_user_namespace_is_hidden_from_its_owner(t: &T) {
+    sees_nothing_of_what_is_cloned(t.bundle().user_namespace().inside(&["exit 0"]), "sendmsg");
+}
+
+pub fn process_that_makes_an_id_mapping_is_hidden_from_its_owner(t: &T) {
+    let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]);
+    let mount = json!({ "destination": "/m", "type": "bind", "source": "/", "options": ["bind"],
+        "uidMappings": map, "gidMappings": map });
+    sees_nothing_of_what_is_cloned(t.bundle().set("/mounts/-", mount).inside(&["exit 0"]), "recvmsg");
 }
 
 pub fn long_fields_cut_nothing_off(t: &T) {

@@ -28,6 +28,8 @@ pub enum Need {
     Only(&'static str),
     /// A file or folder of the kernel.
     Path(&'static str),
+    /// A kernel of at least this version.
+    Kernel(u32, u32),
     /// User namespaces can be made.
     UserNamespaces,
     /// Not run by way of systemd's cgroup manager.
@@ -57,6 +59,12 @@ impl Need {
             Need::Program(name) => lacks(program(name).is_some(), name),
             Need::Only(kind) => lacks(t.kind() == *kind, &format!("{kind}, promised by no one else")),
             Need::Path(path) => lacks(Path::new(path).exists(), path),
+            Need::Kernel(major, minor) => {
+                let release = read("/proc/sys/kernel/osrelease");
+                let mut parts = release.split(['.', '-']).map(|part| part.trim().parse().unwrap_or(0u32));
+                let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+                lacks(version >= (*major, *minor), &format!("Linux {major}.{minor}"))
+            }
             Need::UserNamespaces => {
                 let limit = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
                 lacks(limit.trim().parse().is_ok_and(|n: u64| n > 0), "user namespaces")

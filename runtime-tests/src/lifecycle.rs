@@ -117,6 +117,20 @@ pub fn run_gives_the_exit_status_of_the_program(t: &T) {
     assert_eq!(t.bundle().inside(&["exit 37"]).run().code, 37);
 }
 
+pub fn run_ends_under_a_caller_that_ignores_its_children(t: &T) {
+    // Then the kernel keeps no exit status of a child.
+    let b = t.bundle().user_namespace().inside(&["exit 7"]);
+    b.write();
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "trap '' CHLD; exec \"$@\"", "sh"])
+        .arg(&t.runtime)
+        .arg("--root")
+        .arg(t.dir.join("state"));
+    command.arg("run").arg("--bundle").arg(&b.dir).arg(&b.id);
+    assert_eq!(t.finish(command).code, 7);
+}
+
 pub fn run_gives_128_and_the_signal_that_ended_the_program(t: &T) {
     let b = t.bundle().inside(&["pause"]);
     let running = b.begin();

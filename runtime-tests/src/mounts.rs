@@ -534,8 +534,12 @@ pub fn cgroup_mount_shows_the_containers_own_cgroup(t: &T) {
 
 // ---- id-mapped mounts --------------------------------------------------------------------------
 
-/// A folder of user and group `owner`, with a mount in it, and in both a file of that user.
+/// A tmpfs of user and group `owner`, with another in it, and in both a file of that user.
 fn owned(t: &T, owner: u32) -> PathBuf {
+    // The kernel maps a tmpfs since then, and whatever lies below the folder of a test.
+    t.needs(&[Need::Kernel(6, 3)]);
+    fs::create_dir_all(t.dir.join("tree")).unwrap();
+    tmpfs(t.dir.join("tree").to_str().unwrap(), "tmpfs");
     let tree = tree(t);
     for file in [".", "file", "sub/file"] {
         chown(tree.join(file), Some(owner), Some(owner)).unwrap();
@@ -621,4 +625,19 @@ pub fn idmapped_file_shows_another_owner(t: &T) {
     let found = b.probe(&["stat /m", "create /m"]);
     assert_eq!(owner(&found[0]), (2000, 2000));
     assert_eq!(found[1]["errno"], libc::EROFS);
+}
+
+pub fn idmapped_mount_follows_the_propagation_of_the_root(t: &T) {
+    let tree = owned(t, 1000);
+    let look = |word: &str| {
+        let b = t.bundle().set("/linux/rootfsPropagation", word);
+        let report = b.set("/mounts/-", mapped(&tree, &["bind"], 1000, 2000)).report();
+        list(&report, "/m", "tags")
+            .iter()
+            .map(|o| o.split(':').next().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    mount(None::<&str>, &tree, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
+    assert_eq!(look("rslave"), ["master"]);
+    assert_eq!(look("rprivate"), [""; 0]);
 }

@@ -31,6 +31,20 @@ pub fn idmap_without_any_mappings_is_refused(t: &T) {
     in_one_line(t.bundle().mount("/m", "bind", "/tmp", &["rbind", "ridmap"]), "idmap");
 }
 
+pub fn idmap_with_a_value_is_refused(t: &T) {
+    in_one_line(t.bundle().mount("/m", "bind", "/tmp", &["bind", "idmap=uids=0-1000-10"]), "no value");
+}
+
+pub fn mapping_with_ranges_that_overlap_is_refused(t: &T) {
+    t.needs(&[Need::Only("myrt")]);
+    let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }, { "containerID": 5, "hostID": 2000, "size": 10 }]);
+    let mount = json!({ "destination": "/m", "type": "bind", "source": "/tmp", "options": ["bind"],
+        "uidMappings": map, "gidMappings": map });
+    let output = t.bundle().set("/mounts/-", mount).refused();
+    let at = "/gidMappings";
+    assert!(output.err.contains("/mounts/") && output.err.contains(at), "{}", output.err);
+}
+
 pub fn half_a_mapping_of_a_mount_is_refused(t: &T) {
     let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]);
     let mount = json!({ "destination": "/m", "type": "bind", "source": "/tmp", "options": ["bind"],

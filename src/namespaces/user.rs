@@ -31,6 +31,8 @@ struct Range {
 pub struct Maps {
     uids: Vec<Range>,
     gids: Vec<Range>,
+    /// What has the two in the configuration.
+    at: String,
 }
 
 impl Maps {
@@ -39,7 +41,7 @@ impl Maps {
         let uids = ranges(linux.uid_mappings(), "/linux/uidMappings")?;
         let gids = ranges(linux.gid_mappings(), "/linux/gidMappings")?;
         match (user, uids.is_empty(), gids.is_empty()) {
-            (true, false, false) => Ok(Some(Maps { uids, gids })),
+            (true, false, false) => Ok(Some(Maps { uids, gids, at: "/linux".to_string() })),
             (true, true, _) => {
                 Err(Error::new("a new user namespace needs uid mappings").from_config("/linux/uidMappings"))
             }
@@ -61,16 +63,16 @@ impl Maps {
         let gids = ranges(mount.gid_mappings(), &format!("{at}/gidMappings"))?;
         match (uids.is_empty(), gids.is_empty()) {
             (true, true) => Ok(None),
-            (false, false) => Ok(Some(Maps { uids, gids })),
+            (false, false) => Ok(Some(Maps { uids, gids, at: at.to_string() })),
             _ => Err(Error::new("an id-mapped mount needs both uidMappings and gidMappings")),
         }
     }
 
     /// Writes both maps for a child that is waiting in its new user namespace.
     pub fn write(&self, proc: &Procfs, pid: Pid) -> Result<()> {
-        self.write_map(proc, pid, "gid_map", &self.gids, getegid().as_raw())
-            .from_config("/linux/gidMappings")?;
-        self.write_map(proc, pid, "uid_map", &self.uids, geteuid().as_raw()).from_config("/linux/uidMappings")
+        let [gids, uids] = ["gidMappings", "uidMappings"].map(|list| format!("{}/{list}", self.at));
+        self.write_map(proc, pid, "gid_map", &self.gids, getegid().as_raw()).from_config(gids)?;
+        self.write_map(proc, pid, "uid_map", &self.uids, geteuid().as_raw()).from_config(uids)
     }
 
     fn write_map(&self, proc: &Procfs, pid: Pid, file: &str, map: &[Range], own: u32) -> Result<()> {

@@ -10,9 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use oci_spec::runtime::Mount;
 
-use crate::error::{Call, Error, Result};
+use crate::error::{Call, Context, Error, Result};
 use crate::namespaces::user::Maps;
 use crate::namespaces::{Joined, Namespaces};
+use crate::spawn::{explain, hide_from_owner};
 use crate::sys::clone::clone3;
 use crate::sys::mount::{Attr, set_attr};
 use crate::sys::process::{exit_now, wait_child};
@@ -25,6 +26,8 @@ pub struct IdMap {
     mapping: Mapping,
     /// True for the mounts below it too (`ridmap`).
     recursive: bool,
+    /// The place in the configuration.
+    at: String,
 }
 
 #[derive(Debug, Clone)]
@@ -59,11 +62,15 @@ impl IdMap {
                 }
             }
         };
-        Ok(Some(IdMap { mapping, recursive: option.unwrap_or(false) }))
+        Ok(Some(IdMap { mapping, recursive: option.unwrap_or(false), at: at.to_string() }))
     }
 
     /// Maps a detached mount that was never attached: the kernel allows it once.
     pub fn apply(&self, mount: BorrowedFd<'_>) -> Result<()> {
+        self.map(mount).from_config(&self.at)
+    }
+
+    fn map(&self, mount: BorrowedFd<'_>) -> Result<()> {
         let namespace = match &self.mapping {
             Mapping::Maps(maps) => namespace(maps)?,
             Mapping::Joined(joined) => joined.open()?,
@@ -74,7 +81,7 @@ impl IdMap {
                 e.hint("the filesystem of the source, or one below it, cannot be id-mapped")
             }
             Some(Errno::EPERM) => {
-                e.hint("id-mapped mounts need root on the host, and a user namespace below the host's")
+                e.hint("the source is id-mapped already, or on a filesystem that is not the host's")
             }
             _ => e,
         })
@@ -95,15 +102,23 @@ impl fmt::Display for IdMap {
 fn namespace(maps: &Maps) -> Result<OwnedFd> {
     let proc = Procfs::open()?;
     let (ours, theirs) = socket::pair()?;
-    let Some(child) = clone3(libc::CLONE_NEWUSER, None).call("clone3(2)")? else {
+    hide_from_owner()?;
+    let Some(child) = clone3(libc::CLONE_NEWUSER, None).call("clone3(2)").map_err(explain)? else {
         drop(ours);
-        // Nothing ever comes: this ends when the parent closes its side, or has died.
-        drop(socket::receive(theirs.as_fd()));
+        // Nobody else may look into this process, so it hands its namespace over itself.
+        let own = proc.own_user_namespace();
+        if own.and_then(|own| socket::send(theirs.as_fd(), b"namespace", Some(own.as_fd()))).is_ok() {
+            // Nothing ever comes: this ends when the parent closes its side, or has died.
+            drop(socket::receive(theirs.as_fd()));
+        }
         exit_now(0)
     };
     drop(theirs);
-    let made = maps.write(&proc, child.pid).and_then(|()| proc.user_namespace_of(child.pid.as_raw()));
+    let sent = socket::receive(ours.as_fd()).call("recvmsg(2)");
+    let written = maps.write(&proc, child.pid);
     drop(ours);
     wait_child(child.pid).call("waitpid(2)")?;
-    made
+    written?;
+    let namespace = sent?.and_then(|(_, descriptor)| descriptor);
+    namespace.ok_or_else(|| Error::new("a user namespace for the mapping could not be opened"))
 }

@@ -34,8 +34,11 @@ use crate::sys::path::Root;
 pub struct Source {
     /// Where it is on the host. The container cannot influence what this path leads to.
     pub path: PathBuf,
-    /// The parent's clone of it, if in its user namespace the child may not reach it; else it clones it itself.
+    /// The parent's clone of it, if in its user namespace the child may not reach it, or may not map it; else it clones it
+    /// itself.
     pub slot: Option<Slot>,
+    /// What the parent's clone becomes (`MS_*`), as if the child had made it; `None` leaves it a peer of the host's.
+    pub propagation: Option<u64>,
     /// The SELinux label that its files get.
     pub relabel: Option<Relabel>,
     /// The owners that its files appear with: the parent maps them, who has the right.
@@ -45,14 +48,16 @@ pub struct Source {
 impl Source {
     /// A detached clone of the mount (or tree of mounts) there.
     ///
-    /// Inside the child's mount namespace it is a slave of the host's already; what the parent cloned is
-    /// made one here, so that nothing mounted in the container appears on the host.
+    /// Inside the child's mount namespace it is a slave of the host's already, or what rootfsPropagation asks for; what
+    /// the parent cloned is made that here, so that nothing mounted in the container appears on the host.
     fn take(&self, ctx: &mut Ctx, recursive: bool) -> Result<OwnedFd> {
         let Some(slot) = self.slot else {
             return clone_source(&self.path, recursive, self.relabel.as_ref());
         };
         let tree = ctx.take(slot)?;
-        set_attr(tree.as_fd(), Attr::propagation(libc::MS_SLAVE), true).call("mount_setattr(2)")?;
+        if let Some(kind) = self.propagation {
+            set_attr(tree.as_fd(), Attr::propagation(kind), true).call("mount_setattr(2)")?;
+        }
         Ok(tree)
     }
 }
@@ -138,6 +143,18 @@ impl fmt::Display for Isolate {
     }
 }
 
+impl Propagation {
+    /// What a mount of the host becomes in the child's mount namespace; `None` for what stays its peer.
+    pub fn of_host(self) -> Option<u64> {
+        match self.kind {
+            libc::MS_SHARED => None,
+            libc::MS_PRIVATE => Some(libc::MS_PRIVATE),
+            // Unbindable host mounts could not be given to the container; it applies to its root, later.
+            _ => Some(libc::MS_SLAVE),
+        }
+    }
+}
+
 impl Isolate {
     fn own(&self) -> &'static str {
         if self.0.kind == libc::MS_PRIVATE { "private" } else { "slaves" }
@@ -150,11 +167,7 @@ impl Step for Isolate {
     }
 
     fn run(&self, _: &mut Ctx) -> Result<Outcome> {
-        let kind = match self.0.kind {
-            libc::MS_SHARED | libc::MS_PRIVATE => self.0.kind,
-            // Unbindable host mounts could not be given to the container; it applies to its root, later.
-            _ => libc::MS_SLAVE,
-        };
+        let kind = self.0.of_host().unwrap_or(libc::MS_SHARED);
         set_attr_of_all(Attr::propagation(kind)).call("mount_setattr(2)")?;
         if self.0.is_shared() {
             // The container's root will lie on this mount: were it shared, it would cover the host's.

@@ -59,7 +59,7 @@ pub struct MountStep {
 }
 
 impl MountStep {
-    /// Reads one entry, `source` finds a bind's place on the host.
+    /// Reads one entry; `bind` finds the place of its source on the host.
     pub fn new(
         mount: &Mount,
         index: usize,

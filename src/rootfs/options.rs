@@ -214,6 +214,10 @@ impl Options {
     }
 
     fn filesystem(&mut self, text: &str) -> Result<()> {
+        if text.starts_with("idmap=") || text.starts_with("ridmap=") {
+            return Err(Error::new(format!("option {text}: idmap takes no value"))
+                .hint("give the mount uidMappings and gidMappings"));
+        }
         if text.contains('\0') {
             return Err(Error::new(format!("{text:?} is not a mount option")));
         }
@@ -283,5 +287,6 @@ mod tests {
         assert_eq!(o.data[3], ("huge".into(), None));
         assert!(options(&["", "defaults"]).unwrap().data.is_empty());
         assert_eq!(options(&["idmap", "ridmap"]).unwrap().idmap, Some(true));
+        assert!(options(&["idmap=uids=0-1000-10"]).is_err());
     }
 }

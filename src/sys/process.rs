@@ -267,7 +267,7 @@ pub fn execveat(file: BorrowedFd<'_>, args: &Argv<'_>, env: &Argv<'_>) -> Errno 
 
 /// Blocks no signal, and lets SIGPIPE, which Rust's start-up ignores, end the program again.
 ///
-/// Handlers end with execve(2) by themselves; what the caller ignores stays ignored, as nohup(1) wants it.
+/// Handlers end with execve(2) by themselves; what the caller ignores stays ignored, as nohup(1) wants it, but for SIGCHLD.
 pub fn reset_signals() -> nix::Result<()> {
     // SAFETY: SIG_DFL is a valid disposition for SIGPIPE.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -275,6 +275,7 @@ pub fn reset_signals() -> nix::Result<()> {
 }
 
 /// Gives back the memory that is not in use: free pages of the heap, and what deeper calls left of the stack.
+#[inline(never)] // The margin is for a small frame of its own.
 pub fn give_back_memory() {
     const MARGIN: usize = 1 << 10;
     const DEPTH: usize = 1 << 20;

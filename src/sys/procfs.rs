@@ -63,12 +63,9 @@ impl Procfs {
             .at(format!("open the root of process {pid}"))
     }
 
-    /// Opens the user namespace of a process, which the caller has made.
-    pub fn user_namespace_of(&self, pid: i32) -> Result<OwnedFd> {
-        let path = super::cstring(format!("{pid}/ns/user"))?;
-        nix::fcntl::openat(&self.dir, path.as_c_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .call("openat(2)")
-            .at(format!("open the user namespace of process {pid}"))
+    /// Opens the user namespace of this process.
+    pub fn own_user_namespace(&self) -> nix::Result<OwnedFd> {
+        nix::fcntl::openat(&self.dir, c"self/ns/user", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
     }
 
     /// Reads a whole file.

@@ -12,11 +12,15 @@ use nix::sys::stat::Mode;
 
 use super::tty::standard;
 
-/// Lets a write to a closed pipe fail instead of ending us half-way, and opens 0, 1 and 2 if the caller closed
+/// Lets a write to a closed pipe fail instead of ending us half-way, keeps the kernel from reaping our children, as it
+/// does for a caller that ignores the end of his, and opens 0, 1 and 2 if the caller closed
 /// them: else the next file that is opened would be taken for the standard output.
 pub fn prepare() -> nix::Result<()> {
-    // SAFETY: SIG_IGN is a valid disposition for SIGPIPE.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // SAFETY: SIG_IGN and SIG_DFL are valid dispositions for these.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
     let mut streams = [0, 1, 2].map(|number| PollFd::new(standard(number), PollFlags::empty()));
     while let Err(errno) = poll(&mut streams, PollTimeout::ZERO) {
         if errno != Errno::EINTR {

@@ -228,6 +228,8 @@ pub struct Traced {
 
 /// Traces `run`, `run` under Docker's seccomp profile, and `exec`.
 pub fn traces(lab: &Lab) -> Result<Vec<Traced>, String> {
+    // It stays the view from here on: what is mounted here is unmounted here.
+    lab.enter(View::V2, 0);
     let tracer = Tracer::open(lab)?;
     let plain = lab.bundle("plain", |_| {})?;
     let profile = docker_profile();
