@@ -15,7 +15,7 @@ use crate::namespaces::user::Maps;
 use crate::namespaces::{Joined, Namespaces};
 use crate::spawn::{explain, hide_from_owner};
 use crate::sys::clone::clone3;
-use crate::sys::mount::{Attr, set_attr};
+use crate::sys::mount::map_owners;
 use crate::sys::process::{exit_now, wait_child};
 use crate::sys::procfs::Procfs;
 use crate::sys::socket;
@@ -75,7 +75,7 @@ impl IdMap {
             Mapping::Maps(maps) => namespace(maps)?,
             Mapping::Joined(joined) => joined.open()?,
         };
-        let done = set_attr(mount, Attr::id_mapped(namespace.as_fd()), self.recursive);
+        let done = map_owners(mount, namespace.as_fd(), self.recursive);
         done.call("mount_setattr(2)").map_err(|e| match e.errno() {
             Some(Errno::EINVAL) => {
                 e.hint("the filesystem of the source, or one below it, cannot be id-mapped")

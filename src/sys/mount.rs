@@ -66,11 +66,6 @@ impl Attr {
         Attr { set, clear, ..Attr::default() }
     }
 
-    /// Maps the owners of files as a user namespace maps ids. The descriptor must live until the call.
-    pub fn id_mapped(namespace: BorrowedFd<'_>) -> Attr {
-        Attr { set: attr::IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..Attr::default() }
-    }
-
     /// Changes the propagation only.
     pub fn propagation(kind: u64) -> Attr {
         Attr { propagation: kind, ..Attr::default() }
@@ -118,6 +113,12 @@ pub fn set_attr(mount: BorrowedFd<'_>, attr: Attr, recursive: bool) -> nix::Resu
         )
     };
     Errno::result(ret).map(drop)
+}
+
+/// Maps the owners of files as a user namespace maps ids: once, and while the mount was never attached.
+pub fn map_owners(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> nix::Result<()> {
+    let attr = Attr { set: attr::IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..Attr::default() };
+    set_attr(mount, attr, recursive)
 }
 
 /// Clones as [`clone_fd`] does and changes flags as [`set_attr`] does: one call since kernel 6.15, two before.
