@@ -19,7 +19,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -70,13 +70,17 @@ impl Process {
             other => other.call("pidfd_open(2)")?,
         };
         // The descriptor first: what is read now belongs to it, or the process is gone.
-        let alive = match stat(proc, self.pid) {
+        Ok(self.lives(proc)?.then_some(pidfd))
+    }
+
+    /// True if the process still is the one that was recorded and has not exited: for who only tells.
+    fn lives(&self, proc: &Procfs) -> Result<bool> {
+        match stat(proc, self.pid) {
             Ok((state, start)) => {
-                start == self.start && !matches!(state, 'Z' | 'X') && proc.boot_id()? == self.boot
+                Ok(start == self.start && !matches!(state, 'Z' | 'X') && proc.boot_id()? == self.boot)
             }
-            Err(_) => false,
-        };
-        Ok(alive.then_some(pidfd))
+            Err(_) => Ok(false),
+        }
     }
 }
 
@@ -378,14 +382,21 @@ impl Container {
 
     /// What the container is doing. We hold it, so nobody is creating it: a `create` that did not end was killed.
     pub fn status(&self, proc: &Procfs) -> Result<Status> {
-        Ok(self.inspect(proc)?.0)
+        match self.state.creating {
+            true => Ok(Status::Stopped),
+            false => status(&self.path, &self.state, proc),
+        }
     }
 
     /// What the container is doing, and a descriptor of its first process if that lives.
     pub fn inspect(&self, proc: &Procfs) -> Result<(Status, Option<OwnedFd>)> {
-        match self.state.creating {
-            true => Ok((Status::Stopped, None)),
-            false => inspect(&self.path, &self.state, proc),
+        let process = match (&self.state.process, self.state.creating) {
+            (Some(process), false) => process.open(proc)?,
+            _ => None,
+        };
+        match process {
+            Some(process) => Ok((of_living(&self.path, &self.state)?, Some(process))),
+            None => Ok((Status::Stopped, None)),
         }
     }
 
@@ -501,7 +512,7 @@ fn read_state(path: &Path) -> Result<State> {
     let file = path.join("state.json");
     let hint = "`myrt delete --force` removes the container all the same";
     let step = || format!("read {}", file.display());
-    let bytes = fs::read(&file).call("open(2)").map_err(|e| e.at(step()).hint(hint))?;
+    let bytes = read_file(&file).call("open(2)").map_err(|e| e.at(step()).hint(hint))?;
     serde_json::from_slice(&bytes).map_err(|e| Error::new(e.to_string()).at(step()).hint(hint))
 }
 
@@ -510,8 +521,23 @@ pub fn look(root: &Path, id: &str, proc: &Procfs) -> Result<(State, Status)> {
     check_id(id)?;
     let path = root.join(id);
     let state = read_state(&path).map_err(|e| if path.is_dir() { e } else { does_not_exist() })?;
-    let (status, _) = inspect(&path, &state, proc)?;
+    let status = status(&path, &state, proc)?;
     Ok((state, status))
+}
+
+/// Reads a file that mostly fits into one read(2): of a file, less than was asked for is all that there is.
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let (mut file, mut bytes, mut buffer) = (File::open(path)?, Vec::new(), [0; 4096]);
+    loop {
+        let count = match file.read(&mut buffer) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        bytes.extend_from_slice(&buffer[..count]);
+        if count < buffer.len() {
+            return Ok(bytes);
+        }
+    }
 }
 
 /// The ids of all containers, sorted.
@@ -546,28 +572,29 @@ fn levels(root: &Path) -> Result<Vec<String>> {
     Ok(levels)
 }
 
-fn inspect(path: &Path, state: &State, proc: &Procfs) -> Result<(Status, Option<OwnedFd>)> {
+fn status(path: &Path, state: &State, proc: &Procfs) -> Result<Status> {
     if state.creating {
         // Whoever creates holds the lock; if nobody does, `create` was killed.
         let dir = File::open(path).call("open(2)")?;
         return Ok(match Flock::lock(dir, FlockArg::LockSharedNonblock) {
-            Ok(_) => (Status::Stopped, None),
-            Err(_) => (Status::Creating, None),
+            Ok(_) => Status::Stopped,
+            Err(_) => Status::Creating,
         });
     }
-    let Some(process) = state.process.as_ref().map(|p| p.open(proc)).transpose()?.flatten() else {
-        return Ok((Status::Stopped, None));
-    };
+    match &state.process {
+        Some(process) if process.lives(proc)? => of_living(path, state),
+        _ => Ok(Status::Stopped),
+    }
+}
+
+/// What a container is doing whose process lives.
+fn of_living(path: &Path, state: &State) -> Result<Status> {
     // It is gone once the container is started; that a file is there does not mean that somebody waits.
     let start = path.join(START);
     if start.exists() && socket::connect_datagram(&start)?.is_ok() {
-        return Ok((Status::Created, Some(process)));
+        return Ok(Status::Created);
     }
-    let frozen = match Cgroup::open(&state.cgroup)? {
-        Some(cgroup) => cgroup.is_frozen()?,
-        None => false,
-    };
-    Ok((if frozen { Status::Paused } else { Status::Running }, Some(process)))
+    Ok(if cgroup::is_frozen(&state.cgroup)? { Status::Paused } else { Status::Running })
 }
 
 /// What the journal names, and the files of the container's directory.

@@ -14,10 +14,31 @@ use nix::sys::uio::pread;
 use super::files::{Dir, keyed};
 use super::group::Cgroup;
 use super::limits::Version;
+use super::record::Record;
 use crate::error::{Call, Context, Error, Result};
 
 /// How long processes get to stop. One that sleeps in the kernel uninterruptibly stops only when it wakes.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// True if every process of a recorded cgroup is stopped: one look at a file, without opening the cgroup.
+pub fn is_frozen(record: &Record) -> Result<bool> {
+    frozen(
+        record.v2.as_ref().map(|place| Dir::named(place.dir())).as_ref(),
+        record.v1.iter().find(|place| place.has("freezer")).map(|place| Dir::named(place.dir())).as_ref(),
+    )
+}
+
+fn frozen(v2: Option<&Dir>, v1: Option<&Dir>) -> Result<bool> {
+    if let Some(dir) = v2
+        && dir.key("cgroup.events", "frozen")? == Some(1)
+    {
+        return Ok(true);
+    }
+    match v1 {
+        Some(dir) => Ok(dir.read_if_there("freezer.state")?.is_some_and(|state| state.trim() == "FROZEN")),
+        None => Ok(false),
+    }
+}
 
 impl Cgroup {
     /// Stops every process; returns when they have stopped. Takes it back if they don't in time.
@@ -55,17 +76,7 @@ impl Cgroup {
 
     /// Every process is stopped, by this cgroup's freezer or by a parent's.
     pub fn is_frozen(&self) -> Result<bool> {
-        if let Some((_, dir)) = &self.v2
-            && dir.key("cgroup.events", "frozen")? == Some(1)
-        {
-            return Ok(true);
-        }
-        match self.controller(Version::V1, "freezer") {
-            Some(dir) => {
-                Ok(dir.read_if_there("freezer.state")?.is_some_and(|state| state.trim() == "FROZEN"))
-            }
-            None => Ok(false),
-        }
+        frozen(self.v2.as_ref().map(|(_, dir)| dir), self.controller(Version::V1, "freezer"))
     }
 
     fn freezer(&self) -> Result<Freezer<'_>> {

@@ -28,6 +28,7 @@ mod v2;
 
 pub use devices::{Kind as DeviceKind, Rule as DeviceRule};
 pub use enter::{EnterV1, open_tasks};
+pub use freeze::is_frozen;
 pub use group::Cgroup;
 pub use host::{Host, Kind as HostKind};
 pub use limits::Version;

@@ -3,8 +3,9 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{Global, Subcommand, say, state::json};
-use crate::container;
+use super::state::{json, pid};
+use super::{Global, Subcommand, say};
+use crate::container::{self, State, Status};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::sys::procfs::Procfs;
@@ -34,13 +35,16 @@ impl Subcommand for List {
         let mut states = Vec::with_capacity(ids.len());
         for id in ids {
             match container::look(&root, &id, &proc) {
-                Ok((state, status)) => states.push(json(&state, status)),
+                Ok(found) => states.push(found),
                 // One that is damaged, or was deleted just now, does not hide the others.
                 Err(e) => log::warn(format!("{id}: {}", e.line())),
             }
         }
         match self.format.as_str() {
-            "json" => say(format!("{}\n", Value::Array(states)))?,
+            "json" => {
+                let all = states.iter().map(|(state, status)| json(state, *status));
+                say(format!("{}\n", all.collect::<Value>()))?;
+            }
             "table" => say(table(&states))?,
             other => return Err(Error::new(format!("format {other:?} is not table or json"))),
         }
@@ -48,17 +52,24 @@ impl Subcommand for List {
     }
 }
 
-fn table(states: &[Value]) -> String {
-    let columns = ["id", "pid", "status", "bundle", "created", "owner"];
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
-    let mut rows: Vec<Vec<String>> = vec![columns.iter().map(|c| c.to_uppercase()).collect()];
-    rows.extend(states.iter().map(|state| columns.iter().map(|c| text(&state[*c])).collect()));
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        format!("{}\n", cells.join("   ").trim_end())
+fn table(states: &[(State, Status)]) -> String {
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
+    let row = |(state, status): &(State, Status)| {
+        let (id, bundle) = (state.id.clone(), state.bundle.display().to_string());
+        let (created, owner) = (state.created.clone(), state.owner.clone());
+        [id, pid(state, *status).to_string(), status.to_string(), bundle, created, owner]
     };
-    rows.iter().map(line).collect()
+    let rows: Vec<[String; 6]> = std::iter::once(head).chain(states.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', width - cell.len() + 3));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
 }

@@ -26,13 +26,17 @@ impl Subcommand for State {
     }
 }
 
+/// The first process as long as it lives, else 0.
+pub fn pid(state: &container::State, status: Status) -> i32 {
+    state.process.as_ref().filter(|_| status != Status::Stopped).map_or(0, |process| process.pid)
+}
+
 /// The state of the spec (runtime.md, "State") and what runc adds to it.
 pub fn json(state: &container::State, status: Status) -> Value {
-    let pid = state.process.as_ref().filter(|_| status != Status::Stopped).map_or(0, |process| process.pid);
     json!({
         "ociVersion": state.oci_version,
         "id": state.id,
-        "pid": pid,
+        "pid": pid(state, status),
         "status": status,
         "bundle": state.bundle,
         "rootfs": state.rootfs,
