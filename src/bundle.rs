@@ -44,6 +44,7 @@ impl Bundle {
     pub fn from_bytes(path: PathBuf, config: Vec<u8>) -> Result<Bundle> {
         let spec: Spec = parse(&config, "config.json")?;
         check_version(spec.version()).from_config("/ociVersion")?;
+        check_io_priority(spec.process().as_ref(), &config)?;
         Ok(Bundle { path, spec, config })
     }
 
@@ -55,7 +56,23 @@ impl Bundle {
 
 /// Reads a process configuration, as `exec --process` gets one.
 pub fn read_process(file: &Path) -> Result<Process> {
-    parse(&read(file)?, &file.display().to_string())
+    let bytes = read(file)?;
+    let process = parse(&bytes, &file.display().to_string())?;
+    check_io_priority(Some(&process), &bytes)?;
+    Ok(process)
+}
+
+/// oci-spec takes a missing part of /process/ioPriority for the first: best effort, and the highest priority.
+fn check_io_priority(process: Option<&Process>, bytes: &[u8]) -> Result<()> {
+    if process.is_none_or(|process| process.io_priority().is_none()) {
+        return Ok(());
+    }
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| Error::new(e.to_string()))?;
+    let priority = &value.get("process").unwrap_or(&value)["ioPriority"];
+    match ["class", "priority"].into_iter().find(|part| priority.get(part).is_none()) {
+        Some(part) => Err(Error::new(format!("ioPriority has no {part}")).from_config("/process/ioPriority")),
+        None => Ok(()),
+    }
 }
 
 /// Reads a resource configuration, as `update --resources` gets one.
@@ -154,7 +171,7 @@ fn object_written_as_list(bytes: &[u8]) -> Option<String> {
 }
 
 /// Once more without what the spec lets us leave out and oci-spec does not: capabilities that nobody knows,
-/// sections of other platforms, an absent user (root), flags of a scheduler that it spells otherwise. `None` if there was nothing of that.
+/// sections of other platforms, an absent user (root), flags of a scheduler that it spells otherwise, empty lists of CPUs. `None` if there was nothing of that.
 fn parse_forgiving<T: DeserializeOwned>(bytes: &[u8]) -> Option<Result<T>> {
     let mut value: Value = serde_json::from_slice(bytes).ok()?;
     let top = value.as_object_mut()?;
@@ -168,6 +185,12 @@ fn parse_forgiving<T: DeserializeOwned>(bytes: &[u8]) -> Option<Result<T>> {
         changed = true;
     }
     changed |= respell_flags(process.get_mut("scheduler"));
+    if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
+        // An empty list is as good as none.
+        let count = affinity.len();
+        affinity.retain(|_, list| list != "");
+        changed |= affinity.len() < count;
+    }
     for name in process.get_mut("capabilities").map(remove_unknown).unwrap_or_default() {
         log::warn(format!("capability {name} is unknown and is not granted"));
         changed = true;

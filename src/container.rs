@@ -79,7 +79,11 @@ impl Process {
             Ok((state, start)) => {
                 Ok(start == self.start && !matches!(state, 'Z' | 'X') && proc.boot_id()? == self.boot)
             }
-            Err(_) => Ok(false),
+            Err(Errno::ENOENT | Errno::ESRCH) => Ok(false),
+            // Who cannot look does not take it for dead.
+            Err(errno) => {
+                Err(Error::call("proc_pid_stat(5)", errno).at(format!("look at process {}", self.pid)))
+            }
         }
     }
 }

@@ -266,6 +266,11 @@ pub fn exec_runs_on_the_cpus_of_its_affinity(t: &T) {
     assert_eq!(b.probe(&["schedule"])[0]["cpus"], all);
     let c = t.bundle().set("/process/execCPUAffinity", affinity).start();
     assert_eq!(c.exec(&[], &["schedule"])[0]["cpus"], last);
-    let other = |process: &mut serde_json::Value| process["execCPUAffinity"] = json!({ "final": "1000" });
-    assert_ne!(c.exec_process(other, &["schedule"]).code, 0);
+    for part in ["initial", "final"] {
+        let none = |process: &mut serde_json::Value| process["execCPUAffinity"] = json!({ part: "1000" });
+        assert_ne!(c.exec_process(none, &["schedule"]).code, 0, "{part}");
+        // An empty list is as good as none.
+        let empty = |process: &mut serde_json::Value| process["execCPUAffinity"] = json!({ part: "" });
+        c.exec_process(empty, &["schedule"]).ok();
+    }
 }

@@ -80,6 +80,16 @@ pub fn io_priority_beyond_seven_is_refused(t: &T) {
     in_one_line(t.bundle().set("/process/ioPriority", priority), "priority");
 }
 
+pub fn half_an_io_priority_is_refused(t: &T) {
+    in_one_line(t.bundle().set("/process/ioPriority", json!({ "class": "IOPRIO_CLASS_BE" })), "priority");
+    in_one_line(t.bundle().set("/process/ioPriority", json!({ "priority": 4 })), "class");
+}
+
+pub fn cpus_that_are_no_list_are_refused(t: &T) {
+    in_one_line(t.bundle().set("/process/execCPUAffinity", json!({ "final": "3-1" })), "CPUs");
+    in_one_line(t.bundle().set("/process/execCPUAffinity", json!({ "initial": "5000" })), "CPUs");
+}
+
 pub fn network_devices_are_refused(t: &T) {
     let b = t.bundle().namespace("network").set("/linux/netDevices", json!({ "eth9": { "name": "eth0" } }));
     in_one_line(b, "netDevices");

@@ -6,7 +6,8 @@
 use std::fmt;
 
 use nix::errno::Errno;
-use nix::sched::CpuSet;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 use oci_spec::runtime::{
     IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag, LinuxSchedulerPolicy, Process, Scheduler,
 };
@@ -17,7 +18,7 @@ use crate::sys::process::{SchedAttr, set_affinity, set_io_priority, set_schedule
 
 const NEEDS_NICE: &str = "it needs CAP_SYS_NICE on the host";
 
-/// Adds the steps for what the configuration has. `exec` has CPUs of its own too.
+/// Adds the steps for what the configuration has. CPUs are for `exec` alone, but a list that is none is refused before.
 pub fn plan(process: &Process, exec: bool, steps: &mut Steps) -> Result<()> {
     if let Some(scheduler) = process.scheduler() {
         steps.push(SetScheduler::new(scheduler).from_config("/process/scheduler")?);
@@ -25,10 +26,12 @@ pub fn plan(process: &Process, exec: bool, steps: &mut Steps) -> Result<()> {
     if let Some(priority) = process.io_priority() {
         steps.push(SetIoPriority::new(priority).from_config("/process/ioPriority")?);
     }
+    initial_cpus(process)?;
     let last =
         process.exec_cpu_affinity().as_ref().and_then(|affinity| affinity.cpu_affinity_final().as_deref());
-    if let Some(list) = last.filter(|_| exec) {
-        steps.push(SetCpus { cpus: Cpus::new(list).from_config("/process/execCPUAffinity/final")? });
+    let cpus = last.map(Cpus::new).transpose().from_config("/process/execCPUAffinity/final")?;
+    if let Some(cpus) = cpus.filter(|_| exec) {
+        steps.push(SetCpus { cpus });
     }
     Ok(())
 }
@@ -192,6 +195,12 @@ impl Cpus {
             (first..=last).try_for_each(|cpu| set.set(cpu)).map_err(|_| error())?;
         }
         Ok(Cpus { set, list: list.to_string() })
+    }
+
+    /// Those on which this process may run.
+    pub fn own() -> Result<Cpus> {
+        let set = sched_getaffinity(Pid::from_raw(0)).call("sched_getaffinity(2)")?;
+        Ok(Cpus { set, list: "before".to_string() })
     }
 
     /// Moves this process there.

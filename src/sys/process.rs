@@ -106,7 +106,7 @@ pub fn rlimit(resource: u32) -> nix::Result<(u64, u64)> {
     Ok((old.rlim_cur, old.rlim_max))
 }
 
-/// `struct sched_attr`, version 0: times in nanoseconds. sched_setattr(2).
+/// `struct sched_attr`, version 1 (kernel 5.3): times in nanoseconds. sched_setattr(2).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SchedAttr {
@@ -126,6 +126,10 @@ pub struct SchedAttr {
     pub deadline: u64,
     /// in each period.
     pub period: u64,
+    /// The least share of a processor to count with, for `SCHED_FLAG_UTIL_CLAMP_MIN`; the spec has no value for it.
+    pub util_min: u32,
+    /// The same, at most.
+    pub util_max: u32,
 }
 
 /// Sets by which policy this thread is scheduled. See sched_setattr(2).
