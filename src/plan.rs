@@ -33,7 +33,7 @@ use crate::process::user::Ids;
 use crate::rootfs::cgroups::MountCgroups;
 use crate::rootfs::hide::{self, ReadonlyRoot};
 use crate::rootfs::idmap::IdMap;
-use crate::rootfs::mounts::{self, MountStep};
+use crate::rootfs::mounts::{self, MountStep, ReadonlyLater};
 use crate::rootfs::options::Options;
 use crate::rootfs::pivot::{Chroot, MakeCwd, Pivot};
 use crate::rootfs::{self, Attach, Isolate, Propagation, Source, Use, devices};
@@ -223,7 +223,7 @@ impl Plan {
         namespaces::uts::plan(spec, &plan.namespaces, &mut plan.setup)?;
         namespaces::net::plan(&plan.namespaces, &mut plan.setup);
         namespaces::sysctl::plan(spec, &plan.namespaces, &mut plan.setup)?;
-        plan.root(bundle, ask)?;
+        let readonly_later = plan.root(bundle, ask)?;
         if let Some(process) = process {
             plan.terminal(process, ask.console_socket.as_deref(), true)?;
         }
@@ -233,7 +233,7 @@ impl Plan {
         if let Some(process) = process {
             apparmor::plan(process.apparmor_profile(), &mut plan.setup)?;
         }
-        plan.change_root(spec)?;
+        plan.change_root(spec, readonly_later)?;
 
         if let Some(personality) = linux.and_then(|linux| linux.personality().as_ref()) {
             plan.setup.push(SetPersonality::new(personality)?);
@@ -271,7 +271,6 @@ impl Plan {
             capabilities.add(name)?;
         }
         plan.namespaces.new = state.namespaces & libc::CLONE_NEWUSER;
-        plan.initial_cpus = schedule::initial_cpus(process)?;
         plan.process(process, capabilities, None, true)?;
         plan.namespaces.new = 0;
         Ok(plan)
@@ -310,8 +309,8 @@ impl Plan {
         self.namespaces.plan(slot, &mut self.setup);
     }
 
-    /// The root and everything in it.
-    fn root(&mut self, bundle: &Bundle, ask: &Request) -> Result<()> {
+    /// The root and everything in it. Returns what becomes read-only once everything is made.
+    fn root(&mut self, bundle: &Bundle, ask: &Request) -> Result<Vec<ReadonlyLater>> {
         let spec = &bundle.spec;
         let Some(root) = spec.root() else {
             return Err(Error::new("root is missing")
@@ -335,11 +334,10 @@ impl Plan {
                 return Err(Error::new("--selinux-root needs a mount namespace of the container's own"));
             }
         }
-        if self.namespaces.has(libc::CLONE_NEWNS) {
-            self.mounts(bundle, ask, propagation)?;
-        } else {
-            refuse_without_mounts(spec)?;
-        }
+        let readonly_later = match self.namespaces.has(libc::CLONE_NEWNS) {
+            true => self.mounts(bundle, ask, propagation)?,
+            false => refuse_without_mounts(spec).map(|()| Vec::new())?,
+        };
         // A /dev that is bound from elsewhere brings its own devices.
         let dev_is_bound = spec.mounts().iter().flatten().any(|mount| {
             mount.destination() == Path::new("/dev")
@@ -359,10 +357,15 @@ impl Plan {
         if let Some(process) = spec.process() {
             self.setup.push(MakeCwd(ContainerPath::new(process.cwd()).from_config("/process/cwd")?));
         }
-        Ok(())
+        Ok(readonly_later)
     }
 
-    fn mounts(&mut self, bundle: &Bundle, ask: &Request, propagation: Propagation) -> Result<()> {
+    fn mounts(
+        &mut self,
+        bundle: &Bundle,
+        ask: &Request,
+        propagation: Propagation,
+    ) -> Result<Vec<ReadonlyLater>> {
         let label = self.labels.mount.clone();
         let hierarchies =
             self.cgroup.as_ref().map(|cgroup| cgroup.record().mount_points()).unwrap_or_default();
@@ -413,7 +416,7 @@ impl Plan {
             step.writable_first = writable_first.iter().any(|later| later.index == index);
             self.setup.push(step);
         }
-        Ok(())
+        Ok(writable_first)
     }
 
     /// A place of the host: in a user namespace a privileged parent opens it, because the child may not reach it, and
@@ -460,10 +463,8 @@ impl Plan {
         Ok(())
     }
 
-    fn change_root(&mut self, spec: &Spec) -> Result<()> {
-        for later in mounts::writable_first(spec.mounts().as_deref().unwrap_or_default()) {
-            self.setup.push(later);
-        }
+    fn change_root(&mut self, spec: &Spec, readonly_later: Vec<ReadonlyLater>) -> Result<()> {
+        readonly_later.into_iter().for_each(|mount| self.setup.push(mount));
         let readonly = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
         if readonly {
             self.setup.push(ReadonlyRoot);
@@ -505,7 +506,7 @@ impl Plan {
         if self.namespaces.has(libc::CLONE_NEWUSER) {
             self.raise = limits.clone();
         }
-        schedule::plan(process, exec, steps)?;
+        self.initial_cpus = schedule::plan(process, exec, steps)?;
         limits.into_iter().for_each(|limit| steps.push(limit));
         ids.plan(steps);
         capabilities.plan_after_user(keep_admin, steps);

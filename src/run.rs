@@ -29,7 +29,7 @@ use crate::hooks::{self, Kind};
 use crate::isolation::seccomp::Filter;
 use crate::log;
 use crate::plan::{ExecRequest, Plan, Request};
-use crate::process::schedule::Cpus;
+use crate::process::schedule;
 use crate::spawn;
 use crate::step::Ctx;
 use crate::sync::{self, Link, Message};
@@ -419,13 +419,9 @@ pub fn exec(
         Some(_) => None,
         None => exec_cgroup(&container.state, cgroup.as_ref(), &proc, ask)?,
     };
-    let before = plan.initial_cpus.as_ref().map(|_| Cpus::own()).transpose()?;
-    if let Some(cpus) = &plan.initial_cpus {
-        cpus.enter().from_config("/process/execCPUAffinity/initial")?;
-    }
-    let child = spawn::exec(&plan, ctx, init.as_fd(), entered, into.as_ref().map(AsFd::as_fd))?;
-    // The child has them now; who serves the program must not share its processors.
-    before.as_ref().map(Cpus::enter).transpose()?;
+    let child = schedule::on(plan.initial_cpus.as_ref(), || {
+        spawn::exec(&plan, ctx, init.as_fd(), entered, into.as_ref().map(AsFd::as_fd))
+    })?;
     if let Some(unit) = by_systemd {
         unit.attach(child.pid.as_raw())?;
     }

@@ -40,6 +40,19 @@ pub fn plan_makes_nothing(t: &T) {
     }
 }
 
+pub fn plan_changes_no_mounts_without_a_mount_namespace(t: &T) {
+    // A read-only tmpfs is made so at the end, when it is filled; where mounts are left out, that would be the host's.
+    let tmpfs = json!([{ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["ro"] }]);
+    let b = t.bundle().set("/mounts", tmpfs);
+    assert!(plan(&b, &[]).ok().out.contains("make /dev read-only"));
+    let b = b
+        .without_namespace("mount")
+        .set("/linux/maskedPaths", json!([]))
+        .set("/linux/readonlyPaths", json!([]));
+    let out = plan(&b.set("/root/readonly", false), &[]).ok().out;
+    assert!(!out.contains("read-only"), "{out}");
+}
+
 pub fn plan_needs_no_root(t: &T) {
     t.needs(&[Need::Only("myrt")]);
     let b = t.bundle();

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use nix::errno::Errno;
-use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use oci_spec::runtime::{
     IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag, LinuxSchedulerPolicy, Process, Scheduler,
@@ -14,32 +14,44 @@ use oci_spec::runtime::{
 
 use crate::error::{Call, Context, Error, Result};
 use crate::step::{Ctx, Outcome, Pointer, Step, Steps};
-use crate::sys::process::{SchedAttr, set_affinity, set_io_priority, set_scheduler};
+use crate::sys::process::{SchedAttr, set_io_priority, set_scheduler};
 
 const NEEDS_NICE: &str = "it needs CAP_SYS_NICE on the host";
 
-/// Adds the steps for what the configuration has. CPUs are for `exec` alone, but a list that is none is refused before.
-pub fn plan(process: &Process, exec: bool, steps: &mut Steps) -> Result<()> {
+/// Adds the steps for what the configuration has; returns the CPUs from which `exec` goes into the container. For others
+/// CPUs are not meant, but a list that is none is refused.
+pub fn plan(process: &Process, exec: bool, steps: &mut Steps) -> Result<Option<Cpus>> {
     if let Some(scheduler) = process.scheduler() {
         steps.push(SetScheduler::new(scheduler).from_config("/process/scheduler")?);
     }
     if let Some(priority) = process.io_priority() {
         steps.push(SetIoPriority::new(priority).from_config("/process/ioPriority")?);
     }
-    initial_cpus(process)?;
+    let Some(affinity) = process.exec_cpu_affinity() else { return Ok(None) };
+    let cpus = |list: Option<&str>| list.map(Cpus::new).transpose();
+    let first = cpus(affinity.initial().as_deref()).from_config("/process/execCPUAffinity/initial")?;
     let last =
-        process.exec_cpu_affinity().as_ref().and_then(|affinity| affinity.cpu_affinity_final().as_deref());
-    let cpus = last.map(Cpus::new).transpose().from_config("/process/execCPUAffinity/final")?;
-    if let Some(cpus) = cpus.filter(|_| exec) {
-        steps.push(SetCpus { cpus });
+        cpus(affinity.cpu_affinity_final().as_deref()).from_config("/process/execCPUAffinity/final")?;
+    if let Some(cpus) = last.filter(|_| exec) {
+        steps.push(cpus);
     }
-    Ok(())
+    Ok(first.filter(|_| exec))
 }
 
-/// The CPUs from which `exec` goes into the container.
-pub fn initial_cpus(process: &Process) -> Result<Option<Cpus>> {
-    let list = process.exec_cpu_affinity().as_ref().and_then(|affinity| affinity.initial().as_deref());
-    list.map(Cpus::new).transpose().from_config("/process/execCPUAffinity/initial")
+/// Does something on these CPUs, if there are any given, and goes back: who serves a program must not share its processors.
+pub fn on<T>(cpus: Option<&Cpus>, what: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some(cpus) = cpus else { return what() };
+    let own = sched_getaffinity(Pid::from_raw(0)).call("sched_getaffinity(2)")?;
+    enter(&cpus.set).at(cpus).from_config("/process/execCPUAffinity/initial")?;
+    let done = what();
+    enter(&own)?;
+    done
+}
+
+fn enter(cpus: &CpuSet) -> Result<()> {
+    sched_setaffinity(Pid::from_raw(0), cpus)
+        .call("sched_setaffinity(2)")
+        .hint("at least one of the CPUs must be there for this cgroup")
 }
 
 /// The policy by which the kernel gives the program a processor.
@@ -196,42 +208,22 @@ impl Cpus {
         }
         Ok(Cpus { set, list: list.to_string() })
     }
+}
 
-    /// Those on which this process may run.
-    pub fn own() -> Result<Cpus> {
-        let set = sched_getaffinity(Pid::from_raw(0)).call("sched_getaffinity(2)")?;
-        Ok(Cpus { set, list: "before".to_string() })
-    }
-
-    /// Moves this process there.
-    pub fn enter(&self) -> Result<()> {
-        let moved = set_affinity(&self.set).call("sched_setaffinity(2)");
-        moved.map_err(|e| match e.errno() {
-            Some(Errno::EINVAL) => e.hint("none of these CPUs is there for this cgroup"),
-            _ => e,
-        })
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run on CPUs {}", self.list)
     }
 }
 
 /// `exec`: the processors on which the program runs.
-#[derive(Debug)]
-struct SetCpus {
-    cpus: Cpus,
-}
-
-impl fmt::Display for SetCpus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "run on CPUs {}", self.cpus.list)
-    }
-}
-
-impl Step for SetCpus {
+impl Step for Cpus {
     fn asked_by(&self) -> Pointer {
         Pointer::Field("/process/execCPUAffinity/final")
     }
 
     fn run(&self, _: &mut Ctx) -> Result<Outcome> {
-        self.cpus.enter()?;
+        enter(&self.set)?;
         Ok(Outcome::Done)
     }
 }

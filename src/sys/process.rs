@@ -149,11 +149,6 @@ pub fn set_io_priority(class: u16, level: u16) -> nix::Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) }).map(drop)
 }
 
-/// Moves this thread to a set of CPUs. See sched_setaffinity(2).
-pub fn set_affinity(cpus: &nix::sched::CpuSet) -> nix::Result<()> {
-    nix::sched::sched_setaffinity(Pid::from_raw(0), cpus)
-}
-
 /// One prctl(2) with integer arguments.
 pub fn prctl(option: i32, a: u64, b: u64) -> nix::Result<i32> {
     // SAFETY: every option used with this function takes integers only.
