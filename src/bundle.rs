@@ -171,7 +171,8 @@ fn object_written_as_list(bytes: &[u8]) -> Option<String> {
 }
 
 /// Once more without what the spec lets us leave out and oci-spec does not: capabilities that nobody knows,
-/// sections of other platforms, an absent user (root), flags of a scheduler that it spells otherwise, empty lists of CPUs. `None` if there was nothing of that.
+/// sections of other platforms, an absent user (root), flags of a scheduler that it spells otherwise, empty lists of
+/// CPUs. `None` if there was nothing of that.
 fn parse_forgiving<T: DeserializeOwned>(bytes: &[u8]) -> Option<Result<T>> {
     let mut value: Value = serde_json::from_slice(bytes).ok()?;
     let top = value.as_object_mut()?;

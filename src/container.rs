@@ -19,7 +19,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -39,7 +39,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::{Call, Context, Error, Result};
 use crate::sys::process::{before_exec, pidfd_open, pidfd_signal, pidfd_signal_group};
 use crate::sys::procfs::Procfs;
-use crate::sys::socket;
+use crate::sys::{read_until, socket};
 
 /// The name of the socket of a waiting container.
 pub const START: &str = "start";
@@ -516,7 +516,8 @@ fn read_state(path: &Path) -> Result<State> {
     let file = path.join("state.json");
     let hint = "`myrt delete --force` removes the container all the same";
     let step = || format!("read {}", file.display());
-    let bytes = read_file(&file).call("open(2)").map_err(|e| e.at(step()).hint(hint))?;
+    let read = |file: File| Ok(read_until(file.as_fd(), 4096)?);
+    let bytes = File::open(&file).and_then(read).call("open(2)").map_err(|e| e.at(step()).hint(hint))?;
     serde_json::from_slice(&bytes).map_err(|e| Error::new(e.to_string()).at(step()).hint(hint))
 }
 
@@ -527,21 +528,6 @@ pub fn look(root: &Path, id: &str, proc: &Procfs) -> Result<(State, Status)> {
     let state = read_state(&path).map_err(|e| if path.is_dir() { e } else { does_not_exist() })?;
     let status = status(&path, &state, proc)?;
     Ok((state, status))
-}
-
-/// Reads a file that mostly fits into one read(2): of a file, less than was asked for is all that there is.
-fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
-    let (mut file, mut bytes, mut buffer) = (File::open(path)?, Vec::new(), [0; 4096]);
-    loop {
-        let count = match file.read(&mut buffer) {
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        bytes.extend_from_slice(&buffer[..count]);
-        if count < buffer.len() {
-            return Ok(bytes);
-        }
-    }
 }
 
 /// The ids of all containers, sorted.

@@ -12,6 +12,7 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
 use crate::error::{Call, Context, Error, Result};
+use crate::sys::read_until;
 
 /// A cgroup's directory.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Dir {
     /// Reads a file as the kernel returns it.
     pub(super) fn read_raw(&self, name: &str) -> nix::Result<String> {
         // The kernel hands out whole records up to a page, and here they are short: less than that is all.
-        read_until(self.file(name, OFlag::O_RDONLY)?.as_fd(), 1024)
+        read_text(self.file(name, OFlag::O_RDONLY)?.as_fd(), 1024)
     }
 
     /// Reads a file, without the newline at its end.
@@ -105,24 +106,11 @@ pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
 
 /// Reads to the end.
 pub(super) fn read_all(fd: BorrowedFd<'_>) -> nix::Result<String> {
-    read_until(fd, 0)
+    read_text(fd, 0)
 }
 
-/// Reads until the end or, if the first read brings less than `whole` bytes, only once.
-fn read_until(fd: BorrowedFd<'_>, whole: usize) -> nix::Result<String> {
-    let mut text = Vec::new();
-    let mut buffer = [0; 8192];
-    loop {
-        let n = match nix::unistd::read(fd, &mut buffer) {
-            Ok(n) => n,
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(errno),
-        };
-        text.extend_from_slice(&buffer[..n]);
-        if n == 0 || text.len() < whole {
-            return Ok(String::from_utf8_lossy(&text).into_owned());
-        }
-    }
+fn read_text(fd: BorrowedFd<'_>, whole: usize) -> nix::Result<String> {
+    Ok(String::from_utf8_lossy(&read_until(fd, whole)?).into_owned())
 }
 
 /// One write(2) of the whole value: a control file reads each write as a value of its own.

@@ -68,25 +68,10 @@ impl Procfs {
         nix::fcntl::openat(&self.dir, c"self/ns/user", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
     }
 
-    /// Reads a whole file.
+    /// Reads a whole file. Those that are read here have one record, and the kernel hands it out whole.
     pub fn read(&self, path: &CStr) -> nix::Result<String> {
         let file = self.open_file(path, OFlag::O_RDONLY)?;
-        let (mut text, mut buffer) = (Vec::new(), [0; 2048]);
-        loop {
-            match nix::unistd::read(&file, &mut buffer) {
-                Ok(0) => break,
-                Ok(len) => {
-                    text.extend_from_slice(&buffer[..len]);
-                    // The files that are read here have one record, and the kernel hands it out whole.
-                    if len < buffer.len() {
-                        break;
-                    }
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        Ok(String::from_utf8_lossy(&super::read_until(file.as_fd(), 2048)?).into_owned())
     }
 
     /// The id of this boot of the machine: random(4). Read once.

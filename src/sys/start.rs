@@ -13,8 +13,8 @@ use nix::sys::stat::Mode;
 use super::tty::standard;
 
 /// Lets a write to a closed pipe fail instead of ending us half-way, keeps the kernel from reaping our children, as it
-/// does for a caller that ignores the end of his, and opens 0, 1 and 2 if the caller closed
-/// them: else the next file that is opened would be taken for the standard output.
+/// does for a caller that ignores the end of his, and opens 0, 1 and 2 if the caller closed them: else the next file
+/// that is opened would be taken for the standard output.
 pub fn prepare() -> nix::Result<()> {
     // SAFETY: SIG_IGN and SIG_DFL are valid dispositions for these.
     unsafe {
