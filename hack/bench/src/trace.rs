@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::facts::median;
-use crate::lab::{Kind, Lab, View};
+use crate::lab::{Kind, Lab, Runtime, View};
 use crate::report::short;
 use crate::spawn::Command;
 use crate::syscalls::SYSCALLS;
@@ -285,7 +285,7 @@ fn rounds(
 
 impl Traced {
     /// A table: a column for each runtime, a row for each call that takes any of myrt's or the floor's time.
-    pub fn markdown(&self, lab: &[crate::lab::Runtime]) -> String {
+    pub fn markdown(&self, lab: &[Runtime]) -> String {
         let mut text = String::new();
         let names: Vec<&str> = self.accounts.iter().map(|(runtime, _)| lab[*runtime].name.as_str()).collect();
         let mut row = |title: &str, cell: &dyn Fn(&[Account]) -> String| {
@@ -305,7 +305,7 @@ impl Traced {
         row("calls", &|list| {
             format!("{:.0}", of(list, &|a| a.calls.values().map(|(n, _)| f64::from(*n)).sum()))
         });
-        for name in self.longest() {
+        for name in self.longest(lab) {
             row(name, &|list| {
                 let count = of(list, &|a| f64::from(a.call(name).0));
                 if count == 0.0 {
@@ -319,10 +319,11 @@ impl Traced {
         head + &text
     }
 
-    /// The calls that take myrt or the floor longest, the longest first.
-    fn longest(&self) -> Vec<&'static str> {
+    /// The calls that take myrt and the floor longest, the longest first.
+    fn longest(&self, lab: &[Runtime]) -> Vec<&'static str> {
         let mut sums: HashMap<&'static str, f64> = HashMap::new();
-        for (_, list) in &self.accounts {
+        let ours = |runtime: usize| matches!(lab[runtime].kind, Kind::Myrt | Kind::Floor);
+        for (_, list) in self.accounts.iter().filter(|(runtime, _)| ours(*runtime)) {
             for (name, (_, ms)) in list.iter().flat_map(|account| &account.calls) {
                 *sums.entry(name).or_default() += ms / list.len() as f64;
             }
